@@ -1,0 +1,334 @@
+"""Where line hunks lie in a text that may hold any mixture of base, agent and the user's own edits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+from plait.core.changes import Hunk
+from plait.core.diff import Edit, edits, slide
+from plait.core.lines import BOM, eol_of, split, with_eol, without_bom
+
+State = Literal["pending", "applied", "conflicting"]
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A hunk and its place in the user's text.
+
+    Rows [start, end) of the file at `path`: what accepting would replace (pending), the agent's rows
+    (applied), or the user's rows in dispute (conflicting), which are also in `theirs`. `added` and
+    `removed` are the hunk's two texts with the user's line ends. `edited` says of a conflicting hunk that
+    it had been applied and was changed since, so that nothing waits for the user there.
+    """
+
+    hunk: Hunk
+    state: State
+    path: str
+    start: int = 0
+    end: int = 0
+    reason: str = ""
+    theirs: tuple[bytes, ...] = ()
+    removed: tuple[bytes, ...] = ()
+    added: tuple[bytes, ...] = ()
+    edited: bool = False
+
+
+def place_rows(
+    path: str, base: bytes, agent: bytes, hunks: Sequence[Hunk], user: bytes, accepted: frozenset[str]
+) -> list[Placed]:
+    """Every line hunk placed in the rows of the user's text, in the order of `hunks`."""
+    rows = split(user)
+    base_rows, pieces = _in_the_users_style(base, agent, hunks, user)
+    applied = frozenset(index for index, hunk in enumerate(hunks) if hunk.id in accepted)
+    placed = dict(_settled(base_rows, pieces, applied, rows, path))
+    return [placed[index] for index in range(len(hunks))]
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A line hunk in the user's line ends, on the base's rows."""
+
+    hunk: Hunk
+    start: int
+    removed: list[bytes]
+    added: list[bytes]
+
+    def side(self, applied: bool) -> list[bytes]:
+        return self.added if applied else self.removed
+
+
+def _in_the_users_style(
+    base: bytes, agent: bytes, hunks: Sequence[Hunk], user: bytes
+) -> tuple[list[bytes], list[_Piece]]:
+    """The base and the hunks with the line ends and the byte order mark of the user's text.
+
+    git may have converted the checkout's line ends (`core.autocrlf`), and an editor's buffer hides the
+    mark. Only a text that is of one style throughout is converted; a mixture means something and is left
+    alone.
+    """
+    rows = split(base)
+    pieces = [_Piece(hunk, hunk.start, list(hunk.removed), list(hunk.added)) for hunk in hunks]
+    here, there = eol_of(user), eol_of(base)
+    if {here, there} == {"lf", "crlf"} and eol_of(agent) in (there, "none"):
+        rows = with_eol(rows, here)
+        pieces = [replace(p, removed=with_eol(p.removed, here), added=with_eol(p.added, here)) for p in pieces]
+    if base.startswith(BOM) and base != BOM and not user.startswith(BOM):
+        rows = without_bom(rows)
+        if pieces[0].start == 0:
+            first = pieces[0]
+            pieces[0] = replace(first, removed=without_bom(first.removed), added=without_bom(first.added))
+    return rows, pieces
+
+
+def _settled(
+    base: list[bytes], pieces: list[_Piece], ledger: frozenset[int], user: list[bytes], path: str
+) -> Iterator[tuple[int, Placed]]:
+    """Places every piece, given the first guess at which of them the user's text contains."""
+    applied, text, starts, script = _closest(base, pieces, ledger, user)
+    ends = [start + len(p.side(i in applied)) for i, (p, start) in enumerate(zip(pieces, starts, strict=True))]
+    for cluster in _clusters(text, starts, ends, script, user):
+        if cluster.edits:
+            yield from _disputed(cluster, pieces, applied, text, starts, ends, user, path)
+        else:
+            (index,) = cluster.pieces
+            shift = cluster.u1 - cluster.v1
+            span = (starts[index] + shift, ends[index] + shift)
+            yield index, _untouched(pieces[index], index in applied, span, user, path)
+
+
+def _closest(
+    base: list[bytes], pieces: list[_Piece], ledger: frozenset[int], user: list[bytes]
+) -> tuple[frozenset[int], list[bytes], list[int], list[Edit]]:
+    """The mixture of base and agent that is nearest to the user's text: the ledger's unless another is nearer.
+
+    A wrong ledger (another branch checked out, hunks accepted from another editor) heals itself here.
+    """
+    text, starts = _mixture(base, pieces, ledger)
+    script = edits(text, user)
+    best = (ledger, text, starts, script)
+    cost = sum(edit.cost for edit in script)
+    everything = frozenset(range(len(pieces)))
+    for other in (frozenset[int](), everything):
+        # By the triangle inequality a mixture that far from the ledger's cannot be nearer than it.
+        distance = sum(len(pieces[i].removed) + len(pieces[i].added) for i in other ^ ledger)
+        if distance >= 2 * cost:
+            continue
+        text, starts = _mixture(base, pieces, other)
+        script = edits(text, user)
+        other_cost = sum(edit.cost for edit in script)
+        if other_cost < cost:
+            best, cost, ledger = (other, text, starts, script), other_cost, other
+    return best
+
+
+def _mixture(base: Sequence[bytes], pieces: Sequence[_Piece], applied: frozenset[int]) -> tuple[list[bytes], list[int]]:
+    """The base with some pieces applied, and the row at which each piece begins in it."""
+    text: list[bytes] = []
+    starts: list[int] = []
+    done = 0
+    for index, piece in enumerate(pieces):
+        text += base[done : piece.start]
+        starts.append(len(text))
+        text += piece.side(index in applied)
+        done = piece.start + len(piece.removed)
+    text += base[done:]
+    return text, starts
+
+
+@dataclass(frozen=True)
+class _Cluster:
+    """Edits of the user and the pieces near them: rows [v1, v2) of the mixture, [u1, u2) of the user's text."""
+
+    v1: int
+    v2: int
+    u1: int
+    u2: int
+    pieces: tuple[int, ...]
+    edits: tuple[Edit, ...]
+
+
+def _clusters(
+    text: list[bytes], starts: list[int], ends: list[int], script: list[Edit], user: list[bytes]
+) -> Iterator[_Cluster]:
+    """Groups what touches; outside of the clusters that have edits, mixture and user's text are equal."""
+    spans: list[tuple[int, int, int]] = [(*_reach(text, script, at, user), at) for at in range(len(script))]
+    spans += [(start, end, len(script) + i) for i, (start, end) in enumerate(zip(starts, ends, strict=True))]
+    spans.sort()
+    shift = 0
+    at = 0
+    while at < len(spans):
+        v1, v2, _ = spans[at]
+        members = [spans[at][2]]
+        at += 1
+        while at < len(spans) and spans[at][0] <= v2:
+            v2 = max(v2, spans[at][1])
+            members.append(spans[at][2])
+            at += 1
+        touching = tuple(script[m] for m in sorted(members) if m < len(script))
+        pieces = tuple(m - len(script) for m in sorted(members) if m >= len(script))
+        u1 = v1 + shift
+        shift += sum((edit.b2 - edit.b1) - (edit.a2 - edit.a1) for edit in touching)
+        if pieces:
+            yield _Cluster(v1, v2, u1, v2 + shift, pieces, touching)
+
+
+def _reach(text: list[bytes], script: list[Edit], at: int, user: list[bytes]) -> tuple[int, int]:
+    """The rows of the mixture where the edit may as well have happened, because equal lines surround it."""
+    edit = script[at]
+    if edit.a1 != edit.a2 and edit.b1 != edit.b2:
+        return edit.a1, edit.a2
+    lines, first, last = (text, edit.a1, edit.a2) if edit.b1 == edit.b2 else (user, edit.b1, edit.b2)
+    above = script[at - 1].a2 if at else 0
+    below = script[at + 1].a1 if at + 1 < len(script) else len(text)
+    up = slide(lines, first, last, above - edit.a1)
+    down = slide(lines, first, last, below - edit.a2)
+    return edit.a1 - up, edit.a2 + down
+
+
+_MAX_SUBSETS_OF: Final = 4
+_MAX_WORK: Final = 100_000
+
+
+def _disputed(
+    cluster: _Cluster,
+    pieces: list[_Piece],
+    applied: frozenset[int],
+    text: list[bytes],
+    starts: list[int],
+    ends: list[int],
+    user: list[bytes],
+    path: str,
+) -> Iterator[tuple[int, Placed]]:
+    """Places the pieces near which the user edited: by the mixture of them that explains the user's rows best."""
+    members = [pieces[index] for index in cluster.pieces]
+    fixed: list[list[bytes]] = []
+    done = cluster.v1
+    for index in cluster.pieces:
+        fixed.append(text[done : starts[index]])
+        done = ends[index]
+    fixed.append(text[done : cluster.v2])
+    here = user[cluster.u1 : cluster.u2]
+    before = tuple(index in applied for index in cluster.pieces)
+    chosen = _exact(fixed, members, before, here)
+    if chosen is None:
+        chosen = _nearest(fixed, members, before, here)
+    rows, local = _assembled(fixed, members, chosen)
+    script = edits(rows, here)
+    for index, piece, start, on in zip(cluster.pieces, members, local, chosen, strict=True):
+        end = start + len(piece.side(on))
+        touching = [edit for edit in script if _touches(edit, start, end)]
+        if touching:
+            first, last = _rows_in_dispute(script, touching, start, end)
+            span = (cluster.u1 + first, cluster.u1 + last)
+            yield index, _conflict(piece, span, user, path, edited=on)
+        else:
+            shift = sum(e.b2 - e.b1 - e.a2 + e.a1 for e in script if e.a2 <= start) + cluster.u1
+            yield index, _untouched(piece, on, (start + shift, end + shift), user, path)
+
+
+def _touches(edit: Edit, start: int, end: int) -> bool:
+    """Whether the edit changes the rows, or, if there are none, one of the two neighbours or what is between them."""
+    if start == end:
+        return edit.a1 <= start <= edit.a2
+    return edit.a1 < end and edit.a2 > start
+
+
+def _rows_in_dispute(script: list[Edit], touching: list[Edit], start: int, end: int) -> tuple[int, int]:
+    shift = sum(e.b2 - e.b1 - e.a2 + e.a1 for e in script if e.a2 < touching[0].a1)
+    first = touching[0].b1 if touching[0].a1 <= start else start + shift
+    shift = sum(e.b2 - e.b1 - e.a2 + e.a1 for e in script if e.a1 <= touching[-1].a1)
+    last = touching[-1].b2 if touching[-1].a2 >= end else end + shift
+    return first, last
+
+
+def _exact(
+    fixed: list[list[bytes]], members: list[_Piece], before: tuple[bool, ...], here: list[bytes]
+) -> tuple[bool, ...] | None:
+    """The choice of sides that gives exactly the user's rows, with the fewest flips; None if there is none."""
+    ways: dict[int, tuple[int, tuple[bool, ...]]] = {0: (0, ())}
+    for rows, piece, was in zip(fixed, members, before, strict=False):
+        after: dict[int, tuple[int, tuple[bool, ...]]] = {}
+        for at, (flips, choice) in ways.items():
+            if here[at : at + len(rows)] != rows:
+                continue
+            for side in (was, not was):
+                lines = piece.side(side)
+                first = at + len(rows)
+                last = first + len(lines)
+                if here[first:last] != lines:
+                    continue
+                way = (flips + (side != was), (*choice, side))
+                if last not in after or way[0] < after[last][0]:
+                    after[last] = way
+        ways = after
+        if len(ways) * len(members) > _MAX_WORK:
+            return None
+    last_rows = fixed[-1]
+    way_to_end = ways.get(len(here) - len(last_rows))
+    if way_to_end is None or here[len(here) - len(last_rows) :] != last_rows:
+        return None
+    return way_to_end[1]
+
+
+def _nearest(
+    fixed: list[list[bytes]], members: list[_Piece], before: tuple[bool, ...], here: list[bytes]
+) -> tuple[bool, ...]:
+    """The choice of sides that is nearest to the user's rows; the one before unless another is strictly nearer."""
+    count = len(members)
+    candidates = [before, (False,) * count, (True,) * count]
+    if count <= _MAX_SUBSETS_OF:
+        candidates += [tuple(bool(bits >> i & 1) for i in range(count)) for bits in range(1 << count)]
+    else:
+        candidates += [(*before[:i], not before[i], *before[i + 1 :]) for i in range(count)]
+    best, best_cost = before, -1
+    work = 0
+    for candidate in dict.fromkeys(candidates):
+        rows, _ = _assembled(fixed, members, candidate)
+        work += len(rows) + len(here)
+        if work > _MAX_WORK and best_cost >= 0:
+            break
+        cost = sum(edit.cost for edit in edits(rows, here))
+        if best_cost < 0 or cost < best_cost:
+            best, best_cost = candidate, cost
+    return best
+
+
+def _assembled(
+    fixed: list[list[bytes]], members: list[_Piece], sides: tuple[bool, ...]
+) -> tuple[list[bytes], list[int]]:
+    rows: list[bytes] = []
+    starts: list[int] = []
+    for plain, piece, side in zip(fixed, members, sides, strict=False):
+        rows += plain
+        starts.append(len(rows))
+        rows += piece.side(side)
+    return rows + fixed[-1], starts
+
+
+def _untouched(piece: _Piece, applied: bool, span: tuple[int, int], user: list[bytes], path: str) -> Placed:
+    start, end = span
+    other = piece.side(not applied)
+    # A text that ends without a line end can only be put where the user's text ends.
+    if other and not other[-1].endswith(b"\n") and end != len(user):
+        return replace(
+            _conflict(piece, span, user, path, edited=applied),
+            reason="The agent's text ends the file without a line end, and yours goes on.",
+        )
+    # Two sides that differ only in a byte order mark which the user's text does not show are the same there.
+    state: State = "applied" if applied or piece.removed == piece.added else "pending"
+    removed, added = tuple(piece.removed), tuple(piece.added)
+    return Placed(piece.hunk, state, path, start, end, removed=removed, added=added)
+
+
+def _conflict(piece: _Piece, span: tuple[int, int], user: list[bytes], path: str, edited: bool) -> Placed:
+    if edited:
+        reason = "The hunk was applied, and its lines were changed since."
+    elif piece.removed:
+        reason = "You changed the lines that the agent changed."
+    else:
+        reason = "You changed the lines between which the agent added its own."
+    theirs = tuple(user[span[0] : span[1]])
+    removed, added = tuple(piece.removed), tuple(piece.added)
+    return Placed(piece.hunk, "conflicting", path, *span, reason, theirs, removed, added, edited)

@@ -1,0 +1,297 @@
+"""The session: its states as one table, and the fold of its events into what is known of it now.
+
+Everything that changes a session's state lies in `TRANSITIONS`; a pair that is not in it changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from plait.core import events as e
+
+
+class State(StrEnum):
+    """Where a session stands, in the words that people are shown."""
+
+    QUEUED = "queued"
+    STARTING = "starting"
+    WORKING = "working"
+    NEEDS_INPUT = "needs input"
+    NEEDS_PERMISSION = "needs permission"
+    CHECKING = "checking"
+    READY = "ready"
+    APPLIED = "applied"
+    MERGED = "merged"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    TRASHED = "trashed"
+
+
+class Moment(StrEnum):
+    """What an event means for the state machine."""
+
+    ADMITTED = "admitted"
+    AGENT_STARTED = "agent started"
+    SETUP_FAILED = "setup failed"
+    RECORDED_WELL = "recorded after success"
+    RECORDED_STOPPED = "recorded after a stop"
+    RECORDED_FAILED = "recorded after a failure"
+    STOP_ASKED = "stop asked"
+    RUN_STOPPED = "run stopped"
+    FAILED = "failed"
+    RESUMED = "resumed"
+    APPLIED = "applied"
+    REOPENED = "reopened"
+    MERGED = "merged"
+    TRASHED = "trashed"
+
+
+S, M = State, Moment
+RESTING = (S.READY, S.APPLIED, S.MERGED, S.STOPPED, S.FAILED)
+"""Nothing runs and nothing is waited for."""
+LIVE = (S.STARTING, S.WORKING, S.NEEDS_INPUT, S.NEEDS_PERMISSION, S.CHECKING)
+"""The session takes part of the machine."""
+
+TRANSITIONS: Mapping[tuple[State, Moment], State] = {
+    (S.QUEUED, M.ADMITTED): S.STARTING,
+    (S.QUEUED, M.STOP_ASKED): S.STOPPED,
+    (S.QUEUED, M.FAILED): S.FAILED,
+    (S.STARTING, M.AGENT_STARTED): S.WORKING,
+    (S.STARTING, M.SETUP_FAILED): S.FAILED,
+    (S.STARTING, M.RUN_STOPPED): S.STOPPED,
+    (S.STARTING, M.FAILED): S.FAILED,
+    (S.WORKING, M.RECORDED_WELL): S.READY,
+    (S.WORKING, M.RECORDED_STOPPED): S.STOPPED,
+    (S.WORKING, M.RECORDED_FAILED): S.FAILED,
+    (S.WORKING, M.FAILED): S.FAILED,
+    (S.READY, M.APPLIED): S.APPLIED,
+    (S.STOPPED, M.APPLIED): S.APPLIED,
+    (S.FAILED, M.APPLIED): S.APPLIED,
+    (S.APPLIED, M.REOPENED): S.READY,
+    **{(state, M.RESUMED): S.STARTING for state in (S.READY, S.APPLIED, S.STOPPED, S.FAILED)},
+    **{(state, M.MERGED): S.MERGED for state in (S.READY, S.APPLIED, S.STOPPED, S.FAILED)},
+    **{(state, M.TRASHED): S.TRASHED for state in (S.QUEUED, *RESTING)},
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One supervised process of a session; `ended` is none while it may still be alive."""
+
+    number: int
+    kind: e.RunKind
+    started_at: float
+    message: str | None = None
+    ended: e.RunEnded | None = None
+    ended_at: float | None = None
+
+
+@dataclass(frozen=True)
+class Session:
+    """All that is known of one session, derived from its events."""
+
+    id: str
+    spec: e.Created
+    created_at: float
+    state: State = State.QUEUED
+    reason: str = "Waits to be admitted."
+    seq: int = 0
+    """The number of the newest event."""
+    changed_at: float = 0.0
+    prepared: e.Prepared | None = None
+    runs: tuple[Run, ...] = ()
+    snapshot: e.Snapshotted | None = None
+    stop_asked: bool = False
+    attempt: int = 0
+    """The number of the run that the current attempt began with: earlier runs belong to earlier attempts."""
+    message: str | None = None
+    verdicts: Mapping[str, e.Decided] = field(default_factory=dict)
+    finishing: e.FinishAsked | None = None
+    merged: e.Merged | None = None
+    trash_asked: bool = False
+    trash_place: str | None = None
+    before_trash: tuple[State, str] | None = None
+    purged: bool = False
+    kept: bool = False
+    """The worktree was looked at and stays: it holds files that git does not track."""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def live_run(self) -> Run | None:
+        """The run whose end has not been seen."""
+        return next((run for run in reversed(self.runs) if run.ended is None), None)
+
+    @property
+    def last_run(self) -> Run | None:
+        return self.runs[-1] if self.runs else None
+
+    @property
+    def current_runs(self) -> tuple[Run, ...]:
+        """The runs of this attempt."""
+        return tuple(run for run in self.runs if run.number >= self.attempt)
+
+    @property
+    def accepted(self) -> frozenset[str]:
+        """The hunks that the user accepted, as the ledger has them; the user's text decides what is really there."""
+        return frozenset(h for h, verdict in self.verdicts.items() if verdict.verdict == "accepted")
+
+    @property
+    def rejected(self) -> frozenset[str]:
+        return frozenset(h for h, verdict in self.verdicts.items() if verdict.verdict == "rejected")
+
+    @property
+    def holds_nothing(self) -> bool:
+        """Whether the session rests on a worktree in which its agent seems to have left nothing."""
+        if self.state not in (State.READY, State.FAILED, State.STOPPED) or self.prepared is None or self.kept:
+            return False
+        return self.snapshot is not None and self.snapshot.files == 0 and self.snapshot.commits == 0
+
+    @property
+    def unrecorded_run(self) -> Run | None:
+        """The agent run that has ended without a snapshot of what it left."""
+        run = self.last_run
+        if run is None or run.kind != "agent" or run.ended is None or run.number < self.attempt:
+            return None
+        return run if self.snapshot is None or self.snapshot.run < run.number else None
+
+
+def begin(record: e.Record) -> Session:
+    """The session that a `created` record opens."""
+    if not isinstance(record.event, e.Created):
+        raise ValueError("a session begins with its created event")
+    return Session(record.session, record.event, created_at=record.at, changed_at=record.at)
+
+
+def apply(session: Session, record: e.Record) -> Session:
+    """The session after `record`; the only way in which one changes."""
+    event = record.event
+    known = replace(_learn(session, event, record.at), seq=record.seq, changed_at=record.at)
+    if isinstance(event, e.Restored):
+        state, reason = session.before_trash or (State.STOPPED, "")
+        return replace(known, state=state, reason=reason)
+    moment = _moment(known, event)
+    if moment is None:
+        return known
+    after = TRANSITIONS.get((session.state, moment))
+    if after is None:
+        return known
+    return replace(known, state=after, reason=_reason(known, event, moment))
+
+
+def _learn(session: Session, event: e.Event, at: float) -> Session:
+    match event:
+        case e.Prepared():
+            return replace(session, prepared=event, kept=False, notes=(*session.notes, *event.notes))
+        case e.Kept():
+            return replace(session, kept=True)
+        case e.Released():
+            return replace(session, prepared=None)
+        case e.RunStarted():
+            run = Run(event.run, event.kind, at, event.message)
+            return replace(session, runs=(*session.runs, run), message=None)
+        case e.RunEnded():
+            runs = tuple(
+                replace(run, ended=event, ended_at=at) if run.number == event.run else run for run in session.runs
+            )
+            return replace(session, runs=runs)
+        case e.Snapshotted():
+            return replace(session, snapshot=event)
+        case e.StopAsked():
+            return replace(session, stop_asked=True)
+        case e.Resumed():
+            return replace(session, stop_asked=False, message=event.message, attempt=len(session.runs) + 1, kept=False)
+        case e.Decided():
+            return replace(session, verdicts=_decide(session.verdicts, event))
+        case e.FinishAsked():
+            return replace(session, finishing=event)
+        case e.Merged():
+            return replace(session, finishing=None, merged=event)
+        case e.FinishFailed():
+            return replace(session, finishing=None)
+        case e.TrashAsked():
+            return replace(session, trash_asked=True)
+        case e.Trashed():
+            before = (session.state, session.reason)
+            return replace(session, trash_asked=False, trash_place=event.place, before_trash=before)
+        case e.TrashFailed():
+            return replace(session, trash_asked=False, notes=(*session.notes, event.why))
+        case e.Restored():
+            return replace(session, trash_place=None, before_trash=None)
+        case e.Purged():
+            return replace(session, trash_place=None, purged=True)
+        case e.Retried():
+            return replace(session, notes=(*session.notes, f"Retried as {event.by}."))
+        case e.Noted():
+            return replace(session, notes=(*session.notes, event.text))
+        case e.Created() | e.Admitted() | e.Failed() | e.Applied() | e.Reopened():
+            return session
+
+
+def _decide(verdicts: Mapping[str, e.Decided], event: e.Decided) -> Mapping[str, e.Decided]:
+    others = {hunk: verdict for hunk, verdict in verdicts.items() if hunk != event.hunk}
+    return others if event.verdict == "cleared" else {**others, event.hunk: event}
+
+
+def _moment(session: Session, event: e.Event) -> Moment | None:
+    match event:
+        case e.Admitted():
+            return M.ADMITTED
+        case e.RunStarted(kind="agent"):
+            return M.AGENT_STARTED
+        case e.RunEnded(stopped=True) if _kind(session, event.run) == "setup":
+            return M.RUN_STOPPED
+        case e.RunEnded(ok=False) if _kind(session, event.run) == "setup":
+            return M.SETUP_FAILED
+        case e.Snapshotted():
+            return _recorded(session)
+        case e.StopAsked():
+            return M.STOP_ASKED
+        case e.Failed():
+            return M.RUN_STOPPED if session.stop_asked and session.state is S.STARTING else M.FAILED
+        case e.Resumed():
+            return M.RESUMED
+        case e.Applied():
+            return M.APPLIED
+        case e.Reopened():
+            return M.REOPENED
+        case e.Merged():
+            return M.MERGED
+        case e.Trashed():
+            return M.TRASHED
+        case _:
+            return None
+
+
+def _recorded(session: Session) -> Moment | None:
+    run = session.last_run
+    if run is None or run.ended is None:
+        return None
+    if run.ended.stopped:
+        return M.RECORDED_STOPPED
+    return M.RECORDED_WELL if run.ended.ok else M.RECORDED_FAILED
+
+
+def _kind(session: Session, number: int) -> e.RunKind | None:
+    return next((run.kind for run in session.runs if run.number == number), None)
+
+
+def _reason(session: Session, event: e.Event, moment: Moment) -> str:
+    match event:
+        case e.Admitted():
+            return event.reason
+        case e.Failed():
+            return event.why
+        case e.RunEnded():
+            return f"The set-up of the worktree ended badly: {event.reason}" if moment is M.SETUP_FAILED else "Stopped."
+        case e.Merged():
+            return f"In {event.into}."
+        case e.Snapshotted() if session.last_run and session.last_run.ended:
+            if moment is M.RECORDED_WELL:
+                return "" if event.files else "The agent finished without changing anything."
+            return session.last_run.ended.reason
+        case e.StopAsked():
+            return "Stopped before it started."
+        case _:
+            return ""

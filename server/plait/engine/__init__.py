@@ -1,0 +1,1 @@
+"""Owns the state and performs the actions that the core decides on."""

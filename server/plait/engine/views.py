@@ -1,0 +1,124 @@
+"""Sessions as the JSON that editors and scripts get; the keys are the protocol's and are described in PROTOCOL.md."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from plait.core import naming
+from plait.core.sessions import LIVE, Session, State
+from plait.engine.engine import Engine
+
+View = dict[str, Any]
+
+_ORDER = (
+    State.NEEDS_PERMISSION,
+    State.NEEDS_INPUT,
+    State.READY,
+    State.FAILED,
+    State.STOPPED,
+    State.CHECKING,
+    State.WORKING,
+    State.STARTING,
+    State.QUEUED,
+    State.APPLIED,
+    State.MERGED,
+    State.TRASHED,
+)
+
+
+def in_review_order(sessions: Collection[Session]) -> list[Session]:
+    """What needs the user first, then what runs, then what is done; in each the oldest first."""
+    return sorted(sessions, key=lambda session: (_ORDER.index(session.state), session.changed_at, session.id))
+
+
+def session_view(engine: Engine, session: Session) -> View:
+    """One session in a list."""
+    spec = session.spec
+    taken = session.snapshot
+    return {
+        "id": session.id,
+        "short": naming.short_id(session.id, engine.whole.sessions.keys()),
+        "task": spec.task.id,
+        "title": spec.task.title,
+        "agent": spec.agent.name,
+        "state": str(session.state),
+        "reason": engine.reason(session),
+        "live": session.state in LIVE,
+        "branch": spec.branch,
+        "worktree": spec.worktree if session.prepared and session.trash_place is None else None,
+        "repo": spec.repo.top or spec.repo.common_dir,
+        "base": spec.base,
+        "created": session.created_at,
+        "changed": session.changed_at,
+        "files": taken.files if taken else 0,
+        "added": taken.added if taken else 0,
+        "removed": taken.removed if taken else 0,
+        "commits": taken.commits if taken else 0,
+        "accepted": len(session.accepted),
+        "rejected": len(session.rejected),
+        "risk": None,
+        "check": None,
+        "usage": None,
+        "actions": list(actions(session)),
+    }
+
+
+def actions(session: Session) -> tuple[str, ...]:
+    """What may be done with the session now, most likely first."""
+    if session.state is State.QUEUED or session.state in LIVE:
+        return ("stop",)
+    if session.state is State.TRASHED:
+        return () if session.purged else ("restore",)
+    review = ("accept", "reject", "merge") if session.snapshot and session.snapshot.files else ()
+    if session.state is State.MERGED:
+        return ("trash",)
+    return (*review, "resume", "retry", "trash")
+
+
+def session_detail(engine: Engine, session: Session) -> View:
+    """One session in full, but for its hunks."""
+    return {
+        **session_view(engine, session),
+        "prompt": session.spec.task.prompt,
+        "after": list(session.spec.task.after),
+        "port": session.prepared.port if session.prepared else None,
+        "snapshot": session.snapshot.commit if session.snapshot else None,
+        "trash": session.trash_place,
+        "merged": session.merged.model_dump(include={"into", "how", "commit"}) if session.merged else None,
+        "notes": list(session.notes),
+        "runs": [
+            {
+                "run": run.number,
+                "kind": run.kind,
+                "started": run.started_at,
+                "ended": run.ended_at,
+                "message": run.message,
+                "outcome": _outcome(run.ended.model_dump()) if run.ended else None,
+            }
+            for run in session.runs
+        ],
+        "verdicts": {
+            hunk: {"verdict": verdict.verdict, "path": verdict.path, "why": verdict.why}
+            for hunk, verdict in session.verdicts.items()
+        },
+    }
+
+
+def counts(engine: Engine) -> dict[str, int]:
+    """How many sessions stand where, for a status bar."""
+    sessions = engine.whole.sessions.values()
+    return {
+        "running": sum(session.state in LIVE for session in sessions),
+        "waiting": sum(session.state in (State.NEEDS_INPUT, State.NEEDS_PERMISSION) for session in sessions),
+        "ready": sum(
+            session.state is State.READY and session.snapshot is not None and session.snapshot.files > 0
+            for session in sessions
+        ),
+        "queued": sum(session.state is State.QUEUED for session in sessions),
+        "failed": sum(session.state is State.FAILED for session in sessions),
+    }
+
+
+def _outcome(ended: Mapping[str, Any]) -> View:
+    return {key: ended[key] for key in ("ok", "stopped", "code", "signal", "unknown", "reason", "output_bytes")}

@@ -1,0 +1,256 @@
+"""A session's worktree from its making to its end: what git and the file system have to do for it. All blocking."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+from plait.core import events as e
+from plait.core.sessions import Session
+from plait.core.setup import environment
+from plait.core.setup_formats import Dialect
+from plait.engine.setup import bring_ignored, symlink_dirs
+from plait.errors import GitError, PlaitError, StorageError
+from plait.git import reads, repo, shadow, trash, trees
+from plait.git.finish import FinishIntent, recover_finish
+from plait.git.removal import remove_tree
+from plait.git.repo import Repo
+from plait.git.shadow import Shadow
+from plait.git.worktrees import Intent, Worktree, create, delete_branch, forget, head, recover
+from plait.paths import Places, private_directory
+
+
+@dataclass(frozen=True)
+class Made:
+    """A worktree that is ready to be worked in, and what the user should know of it."""
+
+    admin: Path
+    notes: tuple[str, ...]
+
+
+def prepare(places: Places, session: Session) -> Made:
+    """Create the session's worktree, or complete an interrupted creation, and bring in the files that it needs.
+
+    Raises PlaitError, leaving nothing behind.
+    """
+    shadows = shadow_of(places, session)
+    if str(session.spec.worktree).startswith(str(places.data)):
+        private_directory(places.data)
+    intent = Intent(Path(session.spec.worktree), session.spec.branch, session.spec.base, f"plait {session.id}")
+    worktree = recover(shadows, intent) or create(shadows, intent)
+    notes = repo.features(shadows.repo, session.spec.base)
+    return Made(worktree.admin, (*notes, *_bring(shadows, session, worktree)))
+
+
+def verify(session: Session) -> None:
+    """Raises PlaitError unless the session's worktree is a directory at its own place, and no link to another."""
+    path = Path(session.spec.worktree)
+    if path.is_symlink() or not path.is_dir():
+        raise PlaitError(
+            f"The worktree {path} is gone.", "Put it back where it was, or trash this session and retry its task."
+        )
+
+
+def variables(session: Session) -> dict[str, str]:
+    """What set-up, agent and teardown find in their environment about the worktree."""
+    spec = session.spec
+    return environment(
+        _dialect(session),
+        root=spec.repo.top or spec.repo.common_dir,
+        worktree=spec.worktree,
+        name=Path(spec.worktree).name,
+        default_branch=spec.default_branch or "",
+        port=session.prepared.port if session.prepared else 0,
+        branch=spec.branch,
+    )
+
+
+def record(places: Places, session: Session, run: int) -> e.Snapshotted:
+    """Take the snapshot of what the agent left. Raises PlaitError."""
+    verify(session)
+    shadows = shadow_of(places, session)
+    worktree = worktree_of(session)
+    ref = f"refs/plait/{session.id}/{run}"
+    taken = _snapshot(shadows, session, worktree, ref)
+    commit = taken.commit or taken.parent
+    added, removed, files = _counted(shadows, session.spec.base, taken.tree)
+    commits = reads.commits_since(shadows, session.spec.base, taken.parent)
+    return e.Snapshotted(
+        run=run, tree=taken.tree, commit=commit, ref=ref, files=files, added=added, removed=removed, commits=commits
+    )
+
+
+@contextlib.contextmanager
+def peeked(places: Places, session: Session) -> Iterator[tuple[Shadow, str, Path]]:
+    """The tree of the session's worktree as it is now, in a directory of objects that is gone afterwards."""
+    verify(session)
+    shadows = shadow_of(places, session)
+    with shadows.temporary() as scratch:
+        taken = trees.snapshot(shadows, worktree_of(session), "", scratch=scratch)
+        yield shadows, taken.tree, scratch
+
+
+def release(places: Places, session: Session) -> bool:
+    """Remove a worktree and branch that hold nothing beyond the base; false if they hold anything at all."""
+    worktree = worktree_of(session)
+    shadows = shadow_of(places, session)
+    if not worktree.path.is_dir() or worktree.path.is_symlink() or not _holds_only_base(shadows, session, worktree):
+        return False
+    remove_tree(worktree.path)
+    forget(shadows, worktree)
+    delete_branch(shadows, worktree.branch, session.spec.base)
+    _drop_snapshots(shadows, session)
+    return True
+
+
+def discard(places: Places, session: Session) -> tuple[e.Event, ...]:
+    """Move the session's worktree to the trash, with a snapshot of it taken first; what happened, as events."""
+    if session.prepared is None:
+        return (e.Trashed(place=None),)
+    worktree = worktree_of(session)
+    if not os.path.lexists(worktree.path):
+        return (e.Noted(text=f"The worktree {worktree.path} was gone already."), e.Trashed(place=None))
+    events: list[e.Event] = []
+    try:
+        shadows = shadow_of(places, session)
+        if session.live_run is None and session.state not in ("queued", "starting"):
+            events += _last_snapshot(shadows, session, worktree)
+        place = trash.trash(shadows, worktree, trash_of(places, session)).path
+    except PlaitError as error:
+        return (*events, e.TrashFailed(why=f"It could not be moved to the trash: {error}"))
+    return (*events, e.Trashed(place=os.fspath(place)))
+
+
+def restore(places: Places, session: Session) -> None:
+    """Move the session's worktree from the trash back to its place. Raises PlaitError, changing nothing."""
+    if session.trash_place is not None:
+        trashed = trash.Trashed(Path(session.trash_place), worktree_of(session))
+        trash.restore(shadow_of(places, session), trashed)
+
+
+def purge(places: Places, session: Session) -> None:
+    """Delete a trashed worktree and its branch for good, as the user asked. Raises PlaitError."""
+    if session.trash_place is None or session.prepared is None:
+        return
+    shadows = shadow_of(places, session)
+    worktree = worktree_of(session)
+    tip = reads.branch_tip(shadows, worktree.branch)
+    trash.purge(shadows, trash.Trashed(Path(session.trash_place), worktree), branch_tip=tip)
+    _drop_snapshots(shadows, session)
+
+
+def settle(places: Places, session: Session) -> bool:
+    """Complete or undo an interrupted change of a branch; whether the branch now has the session's work."""
+    asked = session.finishing
+    assert asked is not None
+    return recover_finish(shadow_of(places, session), FinishIntent(asked.into, asked.previous, asked.commit))
+
+
+def trash_of(places: Places, session: Session) -> Path:
+    """Where the session's worktree goes when it is discarded: on the same file system, so that a rename is enough."""
+    worktree = Path(session.spec.worktree)
+    if worktree.is_relative_to(places.data):
+        return places.data / "trash" / session.id
+    return worktree.parent / ".plait-trash" / session.id
+
+
+def repo_of(session: Session) -> Repo:
+    """The session's repository, as it was when the session was created."""
+    known = session.spec.repo
+    return Repo(Path(known.common_dir), Path(known.git_dir), Path(known.top) if known.top else None)
+
+
+def shadow_of(places: Places, session: Session) -> Shadow:
+    """Plait's own git directory for the session's repository. Raises GitError if the repository is gone."""
+    found = repo_of(session)
+    if not found.common_dir.is_dir():
+        raise GitError(f"The repository {found.common_dir} is gone.", "Put it back, or trash this session.")
+    return shadow.shadow(found, places.state)
+
+
+def worktree_of(session: Session) -> Worktree:
+    """The session's worktree where it was made; what its own `.git` file says now is not asked."""
+    if session.prepared is None:
+        raise PlaitError("The session has no worktree.", "Resume it to make one.")
+    return Worktree(Path(session.spec.worktree), Path(session.prepared.admin), session.spec.branch)
+
+
+def base_of(session: Session) -> str:
+    """The commit that the session's changes are counted from."""
+    return session.spec.base
+
+
+def _dialect(session: Session) -> Dialect:
+    """The dialect of the session's set-up; Plait's own for one that only a newer version knows."""
+    return next((known for known in get_args(Dialect) if known == session.spec.setup.dialect), "plait")
+
+
+def _bring(shadows: Shadow, session: Session, worktree: Worktree) -> list[str]:
+    """Copy what the repository asks for from the user's checkout; sentences about what was left out."""
+    setup = session.spec.setup
+    top = session.spec.repo.top
+    if top is None:
+        return []
+    notes: list[str] = []
+    if setup.include:
+        ignored = reads.ignored(shadows, Path(top))
+        brought = bring_ignored(Path(top), worktree.path, setup.include, ignored)
+        notes += [f"{path} was not brought along: {reason}." for path, reason in brought.skipped]
+    if setup.symlinks:
+        linked = symlink_dirs(Path(top), worktree.path, setup.symlinks)
+        notes += [f"{path} was not linked: {reason}." for path, reason in linked.skipped]
+        notes += [linked.note] if linked.note else []
+    return notes
+
+
+def _snapshot(shadows: Shadow, session: Session, worktree: Worktree, ref: str) -> trees.Snapshot:
+    message = f"{session.spec.task.title}\n\nSnapshot of plait session {session.id}"
+    expected = reads.ref_value(shadows, ref)
+    return trees.snapshot(shadows, worktree, message, ref=ref, expected=expected)
+
+
+def _last_snapshot(shadows: Shadow, session: Session, worktree: Worktree) -> list[e.Event]:
+    """A snapshot before the trash, if the worktree changed since the last one."""
+    ref = f"refs/plait/{session.id}/trash"
+    try:
+        taken = _snapshot(shadows, session, worktree, ref)
+    except StorageError:
+        raise
+    except GitError as error:
+        return [e.Noted(text=f"No snapshot could be taken before it was trashed; the trash keeps all of it. {error}")]
+    if session.snapshot is None or taken.tree == session.snapshot.tree or taken.commit is None:
+        return []
+    added, removed, files = _counted(shadows, session.spec.base, taken.tree)
+    return [
+        session.snapshot.model_copy(
+            update={
+                "tree": taken.tree,
+                "commit": taken.commit,
+                "ref": ref,
+                "files": files,
+                "added": added,
+                "removed": removed,
+            }
+        )
+    ]
+
+
+def _counted(shadows: Shadow, base: str, tree: str) -> tuple[int, int, int]:
+    """Lines added, lines removed, files."""
+    counted = reads.lines_changed(shadows, base, tree)
+    return sum(added for added, _ in counted), sum(removed for _, removed in counted), len(counted)
+
+
+def _holds_only_base(shadows: Shadow, session: Session, worktree: Worktree) -> bool:
+    if head(shadows, worktree) != session.spec.base or reads.branch_tip(shadows, worktree.branch) != session.spec.base:
+        return False
+    return reads.holds_only(shadows, worktree, session.spec.base)
+
+
+def _drop_snapshots(shadows: Shadow, session: Session) -> None:
+    for ref, commit in reads.refs_below(shadows, f"refs/plait/{session.id}/"):
+        trees.drop_ref(shadows, ref, commit)

@@ -1,0 +1,140 @@
+"""What the connections of one daemon share: the engine, the reviews, and who is told of what."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from plait.core import naming
+from plait.core.naming import NoSuchId
+from plait.core.sessions import Session
+from plait.engine import views
+from plait.engine.engine import Engine
+from plait.engine.perform import perform, run_directory
+from plait.engine.resources import resources
+from plait.engine.review import Reviews
+from plait.engine.settings import Settings
+from plait.errors import PlaitError, UsageError
+from plait.lsp.connection import Connection
+from plait.lsp.documents import Happening
+from plait.lsp.editor import LspEditor
+from plait.paths import Places
+
+IDLE_S = 0.3
+"""After this long without a keystroke a document's hunks are looked at again."""
+
+
+class Hub:
+    """The daemon's sessions and everybody who is connected to it."""
+
+    def __init__(self, places: Places) -> None:
+        self.settings = Settings(places.config_file)
+        self.engine = Engine(places, lambda: self.settings.user().config, perform)
+        self.reviews = Reviews(self.engine)
+        self.seq = 0
+        """Counts what clients are told about sessions, so that they see when they missed something."""
+        self._editors: dict[Connection, LspEditor] = {}
+        self._looking: dict[str, asyncio.Task[None]] = {}
+
+    async def start(self) -> None:
+        self.engine.listeners.append(self._session_changed)
+        await self.engine.start()
+
+    async def stop(self) -> None:
+        for task in self._looking.values():
+            task.cancel()
+        await asyncio.gather(*self._looking.values(), return_exceptions=True)
+        await self.engine.stop()
+
+    def status(self) -> dict[str, object]:
+        """What the daemon's own status says about sessions and configuration."""
+        places = self.engine.places
+        return {
+            "sessions": len(self.engine.whole.sessions),
+            "counts": views.counts(self.engine),
+            "problems": [*self.engine.problems, *(problem.message for problem in self.settings.user().problems)],
+            "config": str(places.config_file),
+            "worktrees": str(places.data / "worktrees"),
+        }
+
+    def session(self, name: str) -> Session:
+        """The session of that id, which may be shortened. Raises UsageError."""
+        found = naming.match_id(name, self.engine.whole.sessions)
+        if isinstance(found, NoSuchId):
+            raise UsageError(found.message, "`plait list` shows the sessions.")
+        return self.engine.session(found)
+
+    def opened(self, connection: Connection) -> None:
+        """A client has introduced itself."""
+        if connection.client.forwarder:
+            self.engine.latest_environment = connection.client.forwarder.env
+        editor = LspEditor(connection)
+        self._editors[connection] = editor
+        connection.documents.listen(lambda happening, uri: self._document_changed(connection, happening, uri))
+        if not connection.client.options.get("terminal"):
+            self.reviews.editors.append(editor)
+
+    def closed(self, connection: Connection) -> None:
+        """A client is gone."""
+        editor = self._editors.pop(connection, None)
+        if editor in self.reviews.editors:
+            self.reviews.editors.remove(editor)
+
+    @property
+    def connections(self) -> list[Connection]:
+        return list(self._editors)
+
+    async def resources(self, session: Session) -> Mapping[str, Any] | None:
+        """What the session's processes take now; none if none runs."""
+        run = session.live_run
+        if run is None:
+            return None
+        return await asyncio.to_thread(resources, run_directory(self.engine, session.id, run.number))
+
+    def _session_changed(self, session: Session) -> None:
+        self.seq += 1
+        view: dict[str, Any] | None = None
+        for connection in self.connections:
+            if connection.client.wants("sessions"):
+                view = view or views.session_view(self.engine, session)
+                connection.notify("plait/didChangeSessions", {"seq": self.seq, "upsert": [view], "removed": []})
+            if connection.client.wants("status"):
+                connection.notify("plait/didChangeStatus", self._status())
+            if connection.client.wants("hunks"):
+                for document in connection.documents:
+                    if _concerns(session, document.path):
+                        connection.notify("plait/didChangeHunks", {"uri": document.uri, "seq": self.seq})
+
+    def _status(self) -> dict[str, Any]:
+        counts = views.counts(self.engine)
+        parts = [f"{count} {name}" for name, count in counts.items() if count]
+        return {"busy": counts["running"] > 0, "counts": counts, "message": " · ".join(parts) or "nothing to do"}
+
+    def _document_changed(self, connection: Connection, happening: Happening, uri: str) -> None:
+        """Derive again, once the user pauses, whether the sessions that touch the document still wait."""
+        if happening is Happening.OPENED or connection.client.options.get("terminal"):
+            return
+        if uri in self._looking:
+            self._looking[uri].cancel()
+        document = connection.documents.get(uri)
+        path = document.path if document else None
+        task = asyncio.create_task(self._settle(path))
+        self._looking[uri] = task
+        task.add_done_callback(lambda done: self._looking.pop(uri) if self._looking.get(uri) is done else None)
+
+    async def _settle(self, path: Path | None) -> None:
+        await asyncio.sleep(IDLE_S)
+        for session in list(self.engine.whole.sessions.values()):
+            if path is not None and _concerns(session, path):
+                try:
+                    await self.reviews.settle(session.id)
+                except PlaitError:
+                    # What a request finds it will say; here nobody asked.
+                    continue
+
+
+def _concerns(session: Session, path: Path | None) -> bool:
+    """Whether the file lies in the checkout that the session's work comes back to."""
+    return path is not None and session.spec.repo.top is not None and path.is_relative_to(session.spec.repo.top)

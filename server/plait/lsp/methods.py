@@ -1,0 +1,456 @@
+"""The `plait/…` requests: each unpacks, makes one call, and converts."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from plait.agents.registry import ADAPTERS
+from plait.core.sessions import LIVE, Session, State
+from plait.core.unified import unified
+from plait.engine import control, launch, views
+from plait.engine.approvals import Approvals
+from plait.engine.perform import run_directory
+from plait.engine.review import Located, Result, relative, waits
+from plait.errors import UsageError
+from plait.git import repo as repos
+from plait.lsp import models as m
+from plait.lsp.connection import Connection
+from plait.lsp.hub import Hub
+from plait.lsp.placing import hunk_view, hunks_in_document
+from plait.lsp.tables import Method
+from plait.supervisor import runs
+
+View = dict[str, Any]
+
+POLL_S = 0.05
+"""How often a growing output is looked at while somebody waits for more of it."""
+
+
+async def run(connection: Connection, params: m.Run) -> View:
+    hub = hub_of(connection)
+    request = launch.Request(
+        path=place_of(connection, params.path),
+        text=params.text,
+        agents=tuple((agent.name, agent.count) for agent in params.agents),
+        command=params.command,
+        base=params.base,
+        check=params.check,
+        after=tuple(hub.session(other).id for other in params.after),
+        setup=params.setup,
+        environment=environment_of(connection, params.env),
+    )
+    created = await control.run(hub.engine, request)
+    return {
+        "task": created[0].spec.task.id,
+        "sessions": [views.session_view(hub.engine, session) for session in created],
+    }
+
+
+async def sessions(connection: Connection, params: m.Sessions) -> View:
+    hub = hub_of(connection)
+    key = await key_of(params.path)
+    chosen = [
+        session
+        for session in hub.engine.whole.sessions.values()
+        if key in (None, session.spec.repo.key) and (params.all or session.state is not State.TRASHED)
+    ]
+    return {
+        "seq": hub.seq,
+        "sessions": [views.session_view(hub.engine, session) for session in views.in_review_order(chosen)],
+        "counts": views.counts(hub.engine),
+        "problems": list(hub.engine.problems),
+    }
+
+
+async def session(connection: Connection, params: m.OfSession) -> View:
+    hub = hub_of(connection)
+    known = hub.session(params.session)
+    located = await _located(hub, known)
+    return {
+        **views.session_detail(hub.engine, known),
+        "hunks": [hunk_view(known, file, row) for file in located for row in file.placed],
+        "disk": await control.disk_use(known),
+        "resources": await hub.resources(known),
+    }
+
+
+async def wait(connection: Connection, params: m.Wait) -> View:
+    """Answers when none of the sessions is queued or running."""
+    hub = hub_of(connection)
+    wanted = [hub.session(name).id for name in params.sessions]
+
+    def rest(whole: Any) -> bool:
+        return not any(whole.sessions[one].state in (State.QUEUED, *LIVE) for one in wanted)
+
+    done = True
+    try:
+        async with asyncio.timeout(params.timeout_s):
+            await hub.engine.until(rest)
+    except TimeoutError:
+        done = False
+    found = [hub.engine.session(one) for one in wanted]
+    return {"done": done, "sessions": [views.session_view(hub.engine, session) for session in found]}
+
+
+async def review(connection: Connection, params: m.Where) -> View:
+    """The sessions that wait for the user's review, with how much of each waits."""
+    hub = hub_of(connection)
+    key = await key_of(params.path)
+    queue = []
+    for session in views.in_review_order(hub.engine.whole.sessions.values()):
+        if session.state not in (State.READY, State.STOPPED, State.FAILED) or key not in (None, session.spec.repo.key):
+            continue
+        if session.snapshot is None or not session.snapshot.files:
+            continue
+        located = await _located(hub, session)
+        rows = [row for file in located for row in file.placed if waits(session, row)]
+        if rows:
+            view = views.session_view(hub.engine, session)
+            queue.append(
+                {
+                    **view,
+                    "waiting": len(rows),
+                    "conflicting": sum(row.state == "conflicting" for row in rows),
+                    "age": max(0.0, hub.engine.clock() - session.changed_at),
+                    "next": hunk_view(session, *_first(session, located)),
+                }
+            )
+    return {"queue": queue}
+
+
+async def hunks(connection: Connection, params: m.Hunks) -> View:
+    hub = hub_of(connection)
+    if params.text_document is not None:
+        return await hunks_in_document(hub, connection, params.text_document.uri)
+    if params.session is None:
+        raise UsageError("Name a textDocument or a session.")
+    known = hub.session(params.session)
+    paths = None if params.path is None else [relative(known, params.path)]
+    located = await hub.reviews.located(known, paths)
+    return {
+        "session": known.id,
+        "hunks": [hunk_view(known, file, row) for file in located for row in file.placed],
+    }
+
+
+async def diff(connection: Connection, params: m.Diff) -> View:
+    hub = hub_of(connection)
+    known = hub.session(params.session)
+    changes = await hub.reviews.changes(known)
+    wanted = {relative(known, path) for path in params.paths}
+    files = [file for file in changes.files if not wanted or _below(file.path, wanted)]
+    patch = b"".join(unified(file) for file in files)
+    return {
+        "session": known.id,
+        "tree": changes.tree,
+        "diff": patch.decode("utf-8", "replace"),
+        "raw": base64.b64encode(patch).decode(),
+        "files": [_file_view(file) for file in files],
+        "problems": list(changes.problems),
+    }
+
+
+async def file_content(connection: Connection, params: m.FileContent) -> View:
+    """A file of a session as text: by name, or by a `plait:/SESSION/SIDE/PATH` address."""
+    hub = hub_of(connection)
+    session, side, path = _addressed(params)
+    known = hub.session(session)
+    changes = await hub.reviews.changes(known)
+    change = next((file for file in changes.files if path in (file.path, file.old_path)), None)
+    if change is None:
+        raise UsageError(f"The session changes no file {path!r}.")
+    content = change.base if side == "base" else change.agent
+    data = content.data if content else b""
+    return {"text": data.decode("utf-8", "replace"), "exists": content is not None, "binary": change.binary}
+
+
+async def output(connection: Connection, params: m.Output) -> View:
+    """Bytes of what a run wrote; with `waitS` the answer comes when there are some, or the run is over."""
+    hub = hub_of(connection)
+    known = hub.session(params.session)
+    number = params.run or next((run.number for run in reversed(known.runs) if run.kind == "agent"), None)
+    if number is None:
+        return {"run": None, "offset": 0, "next": 0, "data": "", "ended": known.state not in (State.QUEUED, *LIVE)}
+    directory = run_directory(hub.engine, known.id, number)
+    deadline = time.monotonic() + params.wait_s
+    while True:
+        # Whether it is over is asked first: what is written before the end is then read with it.
+        ended = all(run.ended is not None for run in hub.engine.session(known.id).runs if run.number == number)
+        data = await asyncio.to_thread(runs.read_output, directory, params.offset, params.limit)
+        if data or ended or time.monotonic() >= deadline:
+            break
+        await asyncio.sleep(POLL_S)
+    end = params.offset + len(data)
+    return {
+        "run": number,
+        "offset": params.offset,
+        "next": end,
+        "data": base64.b64encode(data).decode(),
+        "ended": ended and len(data) < params.limit,
+    }
+
+
+async def accept(connection: Connection, params: m.Verdict) -> View:
+    hub = hub_of(connection)
+    known = hub.session(params.session)
+    return _result_view(await hub.reviews.accept(known, **_selected(known, params)))
+
+
+async def revert(connection: Connection, params: m.Verdict) -> View:
+    hub = hub_of(connection)
+    known = hub.session(params.session)
+    return _result_view(await hub.reviews.revert(known, **_selected(known, params)))
+
+
+async def reject(connection: Connection, params: m.Verdict) -> View:
+    hub = hub_of(connection)
+    known = hub.session(params.session)
+    return _result_view(await hub.reviews.reject(known, why=params.why, **_selected(known, params)))
+
+
+async def stop(connection: Connection, params: m.OfSession) -> View:
+    hub = hub_of(connection)
+    return views.session_view(hub.engine, await control.stop(hub.engine, hub.session(params.session).id))
+
+
+async def say(connection: Connection, params: m.Say) -> View:
+    return await resume(connection, m.Resume(session=params.session, message=params.text, env=params.env))
+
+
+async def resume(connection: Connection, params: m.Resume) -> View:
+    hub = hub_of(connection)
+    known = hub.session(params.session)
+    environment = environment_of(connection, params.env)
+    return views.session_view(hub.engine, await control.resume(hub.engine, known.id, params.message, environment))
+
+
+async def retry(connection: Connection, params: m.Retry) -> View:
+    hub = hub_of(connection)
+    known = hub.session(params.session)
+    environment = environment_of(connection, params.env)
+    return views.session_view(hub.engine, await control.retry(hub.engine, known.id, environment))
+
+
+async def merge(connection: Connection, params: m.Merge) -> View:
+    hub = hub_of(connection)
+    known = hub.session(params.session)
+    branch, finished = await control.merge(hub.engine, hub.reviews, known.id, params.how, params.into)
+    return {"into": branch, "how": params.how, "commit": finished.commit, "previous": finished.previous}
+
+
+async def trash(connection: Connection, params: m.OfSession) -> View:
+    hub = hub_of(connection)
+    return views.session_detail(hub.engine, await control.trash(hub.engine, hub.session(params.session).id))
+
+
+async def restore(connection: Connection, params: m.OfSession) -> View:
+    hub = hub_of(connection)
+    return views.session_view(hub.engine, await control.restore(hub.engine, hub.session(params.session).id))
+
+
+async def clean(connection: Connection, params: m.Clean) -> View:
+    hub = hub_of(connection)
+    key = await key_of(params.path)
+    done = await control.clean(hub.engine, dry_run=params.dry_run, empty_trash=params.empty_trash, key=key)
+    return {
+        "trashed": [{"session": session, "bytes": size} for session, size in done.trashed],
+        "purged": [{"session": session, "bytes": size} for session, size in done.purged],
+        "kept": [{"session": session, "bytes": size, "reason": reason} for session, size, reason in done.kept],
+        "dryRun": params.dry_run,
+    }
+
+
+async def agents(connection: Connection, _params: m.Nothing) -> View:
+    hub = hub_of(connection)
+    path = environment_of(connection, None).get("PATH", os.defpath)
+    return {
+        "agents": [
+            {
+                "name": name,
+                "kind": agent.kind,
+                "command": list(agent.command),
+                "supported": agent.kind in ADAPTERS,
+                "path": shutil.which(agent.command[0], path=path) if agent.command else None,
+            }
+            for name, agent in sorted(hub.engine.config().agents.items())
+        ]
+    }
+
+
+async def setup(connection: Connection, params: m.Setup) -> View:
+    """What the repository asks to run in every new worktree, and whether that is approved."""
+    hub = hub_of(connection)
+    plan, scripts, key = await asyncio.to_thread(_proposed, hub, params.path, params.base)
+    return {
+        "source": plan.source,
+        "commands": list(plan.to_approve),
+        "include": list(plan.include),
+        "scripts": sorted(scripts),
+        "key": key if plan.to_approve else None,
+        "approved": not plan.to_approve or Approvals(hub.engine.places.state).approved(key),
+        "problems": [problem.message for problem in plan.problems],
+        "notes": list(plan.notes),
+    }
+
+
+async def approve(connection: Connection, params: m.Approve) -> View:
+    hub = hub_of(connection)
+    plan, _, key = await asyncio.to_thread(_proposed, hub, params.path, params.base)
+    if key != params.key:
+        raise UsageError("The set-up has changed since you looked at it.", "Look at it again with `plait approve`.")
+    repo = await asyncio.to_thread(repos.find, Path(params.path))
+    Approvals(hub.engine.places.state).approve(
+        key, os.fspath(repo.common_dir), plan.source or "", plan.to_approve, hub.engine.clock()
+    )
+    return {"key": key, "commands": list(plan.to_approve)}
+
+
+async def approvals(connection: Connection, _params: m.Nothing) -> View:
+    known = Approvals(hub_of(connection).engine.places.state)
+    return {
+        "approvals": [
+            {
+                "key": one.key,
+                "repo": one.repo,
+                "source": one.source,
+                "commands": list(one.commands),
+                "approved": one.approved_at,
+            }
+            for one in known.listing()
+        ],
+        "problem": known.problem(),
+    }
+
+
+async def revoke(connection: Connection, params: m.Revoke) -> View:
+    return {"revoked": Approvals(hub_of(connection).engine.places.state).revoke(params.key)}
+
+
+METHODS = (
+    Method("plait/run", run, m.Run, mutates=True, summary="Start one or more sessions on a task."),
+    Method("plait/sessions", sessions, m.Sessions, summary="All sessions, in review order."),
+    Method("plait/session", session, m.OfSession, summary="One session in full, with its hunks."),
+    Method("plait/wait", wait, m.Wait, summary="Answer when the sessions have come to rest."),
+    Method("plait/review", review, m.Where, summary="The sessions that wait for review."),
+    Method("plait/hunks", hunks, m.Hunks, summary="The hunks in a document or of a session, where they lie now."),
+    Method("plait/diff", diff, m.Diff, summary="Base to the session's tree, as a patch."),
+    Method("plait/fileContent", file_content, m.FileContent, summary="A file of a session as text."),
+    Method("plait/output", output, m.Output, summary="The bytes that a run wrote."),
+    Method("plait/accept", accept, m.Verdict, mutates=True, summary="Put hunks into the user's text."),
+    Method("plait/revert", revert, m.Verdict, mutates=True, summary="Take accepted hunks out again."),
+    Method("plait/reject", reject, m.Verdict, mutates=True, summary="Note that hunks are not wanted."),
+    Method("plait/stop", stop, m.OfSession, mutates=True, summary="End a session's process."),
+    Method("plait/say", say, m.Say, mutates=True, summary="Go on with a message."),
+    Method("plait/resume", resume, m.Resume, mutates=True, summary="Go on in the session's worktree."),
+    Method("plait/retry", retry, m.Retry, mutates=True, summary="Start the task over in a new session."),
+    Method("plait/merge", merge, m.Merge, mutates=True, summary="Bring the session's work into a branch."),
+    Method("plait/trash", trash, m.OfSession, mutates=True, summary="Move the worktree to the trash."),
+    Method("plait/restore", restore, m.OfSession, mutates=True, summary="Bring it back from the trash."),
+    Method("plait/clean", clean, m.Clean, mutates=True, summary="Trash what is finished; empty the trash if asked."),
+    Method("plait/agents", agents, m.Nothing, summary="The configured agents."),
+    Method("plait/setup", setup, m.Setup, summary="What a repository asks to run in new worktrees."),
+    Method("plait/approve", approve, m.Approve, mutates=True, summary="Allow a repository's commands as they are."),
+    Method("plait/approvals", approvals, m.Nothing, summary="What was allowed so far."),
+    Method("plait/revoke", revoke, m.Revoke, mutates=True, summary="Take an approval back."),
+)
+
+
+def hub_of(connection: Connection) -> Hub:
+    hub = connection.engine
+    assert isinstance(hub, Hub)
+    return hub
+
+
+def environment_of(connection: Connection, given: Mapping[str, str] | None) -> Mapping[str, str]:
+    """The environment that the client passes on: with the request, or by the proxy when it connected."""
+    if given is not None:
+        return given
+    forwarder = connection.client.forwarder
+    return forwarder.env if forwarder else {}
+
+
+def place_of(connection: Connection, path: str | None) -> Path:
+    """The path that was named, or else where the client is. Raises UsageError."""
+    if path is not None:
+        return Path(path)
+    folders = connection.client.folders
+    if folders:
+        from pygls.uris import to_fs_path
+
+        return Path(to_fs_path(folders[0]) or "/")
+    if connection.client.forwarder and connection.client.forwarder.cwd:
+        return Path(connection.client.forwarder.cwd)
+    raise UsageError("Which repository?", "Give its path.")
+
+
+async def key_of(path: str | None) -> str | None:
+    if path is None:
+        return None
+    return (await asyncio.to_thread(repos.find, Path(path))).key
+
+
+async def _located(hub: Hub, session: Session) -> list[Located]:
+    return await hub.reviews.located(session) if session.spec.repo.top else []
+
+
+def _first(session: Session, located: list[Located]) -> tuple[Located, Any]:
+    return next((file, row) for file in located for row in file.placed if waits(session, row))
+
+
+def _selected(session: Session, params: m.Verdict) -> dict[str, Any]:
+    return {
+        "paths": frozenset(relative(session, path) for path in params.paths) or None,
+        "hunks": frozenset(params.hunks) or None,
+    }
+
+
+def _result_view(result: Result) -> View:
+    return {
+        "done": result.done,
+        "already": result.already,
+        "refused": [{"hunk": hunk, "reason": reason} for hunk, reason in result.refused],
+        "files": result.files,
+        "inEditor": result.in_editor,
+    }
+
+
+def _below(path: str, wanted: set[str]) -> bool:
+    return any(path == one or path.startswith(f"{one}/") or one == "." for one in wanted)
+
+
+def _addressed(params: m.FileContent) -> tuple[str, str, str]:
+    if params.uri is not None:
+        from urllib.parse import unquote, urlsplit
+
+        parts = unquote(urlsplit(params.uri).path).lstrip("/").split("/", 2)
+        if len(parts) != 3 or parts[1] not in ("base", "agent"):
+            raise UsageError(f"{params.uri} is no address of a session's file.")
+        return parts[0], parts[1], parts[2]
+    if params.session is None or params.path is None:
+        raise UsageError("Name a session and a path, or an address.")
+    return params.session, params.side, params.path
+
+
+def _proposed(hub: Hub, path: str, base: str | None) -> tuple[Any, Mapping[str, bytes], str]:
+    return launch.proposed_setup(launch.survey(hub.engine, Path(path), base))
+
+
+def _file_view(file: Any) -> View:
+    from plait.core.changes import stats
+
+    added, removed = stats(file)
+    return {
+        "path": file.path,
+        "oldPath": file.old_path,
+        "added": added,
+        "removed": removed,
+        "binary": file.binary,
+        "hunks": len(file.hunks),
+    }

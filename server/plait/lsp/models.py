@@ -1,0 +1,145 @@
+"""The parameters of `plait/…` requests and of commands, as they come over the wire."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+
+class Params(BaseModel):
+    """Parameters in camelCase; a key that is not known is an error, so that a slip is noticed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
+
+
+class Nothing(Params):
+    """No parameters."""
+
+
+class TextDocument(Params):
+    uri: str
+
+
+class AgentCount(Params):
+    name: str
+    count: Annotated[int, Field(ge=1, le=50)] = 1
+
+
+class Run(Params):
+    """A task to be done by one or more sessions."""
+
+    text: str
+    path: str | None = None
+    """A file or directory of the repository; the client's workspace folder or directory if it is left out."""
+    agents: tuple[AgentCount, ...] = ()
+    command: tuple[str, ...] = ()
+    base: str | None = None
+    check: str | None = None
+    after: tuple[str, ...] = ()
+    setup: bool = True
+    env: dict[str, str] | None = None
+
+
+class Where(Params):
+    """Which repository; all of them if nothing is said."""
+
+    path: str | None = None
+
+
+class Sessions(Where):
+    all: bool = False
+    """With those in the trash."""
+
+
+class OfSession(Params):
+    session: str
+
+
+class Wait(Params):
+    sessions: tuple[str, ...]
+    timeout_s: float | None = None
+
+
+class Hunks(Params):
+    """The hunks in an open document, or those of a session."""
+
+    text_document: TextDocument | None = None
+    session: str | None = None
+    path: str | None = None
+
+
+class Diff(Params):
+    session: str
+    paths: tuple[str, ...] = ()
+
+
+class FileContent(Params):
+    session: str | None = None
+    path: str | None = None
+    side: Literal["base", "agent"] = "agent"
+    uri: str | None = None
+
+
+class Output(Params):
+    session: str
+    run: int | None = None
+    """The newest agent run if it is left out."""
+    offset: Annotated[int, Field(ge=0)] = 0
+    limit: Annotated[int, Field(ge=1, le=1 << 20)] = 1 << 18
+    wait_s: Annotated[float, Field(ge=0, le=60)] = 0
+
+
+class Verdict(Params):
+    """Hunks by id, files by path, or all of the session."""
+
+    session: str
+    paths: tuple[str, ...] = ()
+    hunks: tuple[str, ...] = ()
+    why: str | None = None
+
+
+class Say(Params):
+    session: str
+    text: str
+    env: dict[str, str] | None = None
+
+
+class Resume(Params):
+    session: str
+    message: str | None = None
+    env: dict[str, str] | None = None
+
+
+class Retry(Params):
+    session: str
+    env: dict[str, str] | None = None
+
+
+class Merge(Params):
+    session: str
+    how: Literal["merge", "squash", "rebase"] = "merge"
+    into: str | None = None
+
+
+class Clean(Params):
+    path: str | None = None
+    dry_run: bool = False
+    empty_trash: bool = False
+
+
+class Setup(Params):
+    path: str
+    base: str | None = None
+
+
+class Approve(Params):
+    path: str
+    base: str | None = None
+    key: str
+    """As `plait/setup` gave it: what was looked at is what is approved."""
+
+
+class Revoke(Params):
+    key: str

@@ -1,0 +1,77 @@
+"""The plan: what is due at each point of a session's life, and that nothing is done twice."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.support.histories import AGENT_RUN, DONE, EVENTS, PREPARED, READY, created, history, snapshotted
+
+from plait.core import events as e
+from plait.core import plan
+from plait.core.admission import Decision
+from plait.core.state import Whole
+
+ADMIT = {"s": Decision(True, "room")}
+
+
+def due(
+    *events: e.Event, spec: e.Created | None = None, decisions: dict[str, Decision] | None = None
+) -> list[plan.Action]:
+    whole = history(Whole(), "s", spec or created(), *events)
+    return list(plan.plan(whole, decisions or {}, frozenset()))
+
+
+def test_each_step_of_a_life_is_due_in_its_turn() -> None:
+    admitted = e.Admitted(reason="")
+    assert due() == []
+    assert due(decisions=ADMIT) == [plan.Admit("s", "room")]
+    assert due(admitted) == [plan.Prepare("s")]
+    assert due(admitted, PREPARED) == [plan.Start("s", "agent", 1)]
+    assert due(admitted, PREPARED, AGENT_RUN) == [plan.Attend("s", 1)]
+    assert due(admitted, PREPARED, AGENT_RUN, DONE) == [plan.Record("s")]
+    assert due(*READY) == []
+
+
+def test_set_up_runs_before_the_agent_and_once() -> None:
+    spec = created(setup=e.SetupRef(commands=("npm ci",)))
+    start = (e.Admitted(reason=""), PREPARED)
+    setup = (e.RunStarted(run=1, kind="setup"), e.RunEnded(run=1, ok=True, reason="Done."))
+    assert due(*start, spec=spec) == [plan.Start("s", "setup", 1)]
+    assert due(*start, *setup, spec=spec) == [plan.Start("s", "agent", 2)]
+
+
+def test_a_stop_reaches_the_running_process() -> None:
+    assert due(*READY[:3], e.StopAsked()) == [plan.Attend("s", 1), plan.Stop("s", 1)]
+
+
+def test_a_stop_before_the_first_process_halts_the_start() -> None:
+    assert due(*READY[:2], e.StopAsked()) == [plan.Halt("s")]
+
+
+def test_the_trash_waits_for_the_process_and_runs_the_teardown_first() -> None:
+    spec = created(setup=e.SetupRef(teardown=("docker compose down",)))
+    assert due(*READY[:3], e.TrashAsked()) == [plan.Attend("s", 1)]
+    assert due(*READY, e.TrashAsked(), spec=spec) == [plan.Start("s", "teardown", 2)]
+    torn = (e.RunStarted(run=2, kind="teardown"), e.RunEnded(run=2, ok=False, reason="it failed"))
+    assert due(*READY, e.TrashAsked(), *torn, spec=spec) == [plan.Discard("s")]
+
+
+def test_an_empty_worktree_is_released_and_one_with_untracked_files_is_not_asked_again() -> None:
+    empty = (*READY[:4], snapshotted(files=0))
+    assert due(*empty) == [plan.Release("s")]
+    assert due(*empty, e.Kept()) == []
+    assert due(*empty, e.Released()) == []
+
+
+def test_an_interrupted_change_of_a_branch_is_settled() -> None:
+    asked = e.FinishAsked(how="merge", into="main", previous="1", commit="2")
+    assert due(*READY, asked) == [plan.Settle("s")]
+
+
+@given(st.lists(EVENTS, max_size=25), st.booleans())
+def test_nothing_busy_is_due_again_and_the_same_input_gives_the_same_plan(events: list[e.Event], admit: bool) -> None:
+    whole = history(Whole(), "s", created(), *events)
+    decisions = ADMIT if admit else {}
+    actions = plan.plan(whole, decisions, frozenset())
+    assert actions == plan.plan(whole, decisions, frozenset())
+    assert plan.plan(whole, decisions, frozenset(actions)) == ()
