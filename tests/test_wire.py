@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from plait.wire import MAX_DEPTH, Framer, WireError, encode, frame, parse
 
+FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 JSON = st.recursive(
     st.none()
     | st.booleans()
@@ -25,7 +27,7 @@ JSON = st.recursive(
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:
     edges = sorted({0, len(data), *(place % (len(data) + 1) for place in places)})
-    return [data[low:high] for low, high in zip(edges, edges[1:], strict=False)]
+    return [data[low:high] for low, high in itertools.pairwise(edges)]
 
 
 @given(st.lists(st.binary(max_size=60), max_size=8), st.lists(st.integers(0, 10_000), max_size=20))
@@ -158,22 +160,24 @@ def test_what_is_encoded_is_parsed_again(message: dict[str, Any]) -> None:
     assert parse(encode(message)) == message
 
 
+def parsed(body: bytes) -> dict[str, Any] | str:
+    """The message, or the sentence that refuses it; anything else that is raised fails the test."""
+    try:
+        return parse(body)
+    except WireError as error:
+        return str(error)
+
+
 @given(st.binary(max_size=200))
 @settings(deadline=None, max_examples=400)
 def test_bodies_of_any_bytes_are_parsed_or_refused(body: bytes) -> None:
-    try:
-        assert isinstance(parse(body), dict)
-    except WireError as error:
-        assert str(error).endswith(".")
+    assert isinstance(parsed(body), (dict, str))
 
 
 @given(st.text(alphabet='{}[]",:\\ud8dcefNaInty0123456789.-+ \n\0é', max_size=60))
 @settings(deadline=None, max_examples=400)
 def test_bodies_that_look_like_json_are_parsed_or_refused(text: str) -> None:
-    try:
-        encode(parse(text.encode())).decode("utf-8")
-    except WireError as error:
-        assert str(error).endswith(".")
+    encode(parsed(text.encode())).decode("utf-8")
 
 
 @pytest.mark.parametrize(
@@ -213,7 +217,7 @@ def test_depth_is_allowed_up_to_its_bound() -> None:
     assert parse(nested(MAX_DEPTH))
     with pytest.raises(WireError):
         parse(nested(MAX_DEPTH + 1))
-    wide = {"x": [[{}, []] for _ in range(1000)]}
+    wide: dict[str, Any] = {"x": [[{}, []] for _ in range(1000)]}
     assert parse(encode(wide)) == wide
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import faulthandler
 import fcntl
 import json
@@ -70,11 +69,11 @@ class Reporting(Protocol):
 MakeEngine = Callable[[Places], Engine]
 
 
-def main(make_engine: MakeEngine, features: Features) -> int:
+def main(make_engine: MakeEngine, features: Features, check_s: float = CHECK_S) -> int:
     """Runs the daemon of the current user until it is told to end; gives the exit status."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
-        return run(places(), make_engine, features)
+        return run(places(), make_engine, features, check_s)
     except PlaitError as error:
         logger.error("%s", error)
         return error.exit_status
@@ -118,7 +117,8 @@ class _Daemon:
         self._begun = time.monotonic()
         self._crashes: list[float] = []
         self._engine: Engine | None = None
-        self._listener: socket.socket | None = None
+        self._group: asyncio.TaskGroup | None = None
+        self._accepting: asyncio.Task[None] | None = None
         self._identity = (0, 0)
 
     async def serve(self, starter: int | None) -> None:
@@ -127,19 +127,19 @@ class _Daemon:
             loop.add_signal_handler(number, self._stopping.set)
         self._crashes = _note_crash(self._places)
         # Clients that come before the engine is ready wait in the listener's queue.
-        self._listen()
+        self._listener = self._listen()
         self._engine = self._make_engine(self._places)
         await self._engine.start()
         _write_manifest(self._places, self._started)
         logger.info("Daemon %s (pid %d) serves %s.", __version__, os.getpid(), self._places.socket)
         _tell(starter, b"ready\n")
         try:
-            async with asyncio.TaskGroup() as group:
-                work = [group.create_task(self._accept(group)), group.create_task(self._check())]
+            async with asyncio.TaskGroup() as self._group:
+                self._accepting = self._group.create_task(self._accept(self._listener))
+                checking = self._group.create_task(self._check())
                 await self._stopping.wait()
+                checking.cancel()
                 self._withdraw()
-                for task in work:
-                    task.cancel()
                 await self._dismiss()
         finally:
             await self._engine.stop()
@@ -170,8 +170,8 @@ class _Daemon:
             said.update(engine.status())
         return said
 
-    def _listen(self) -> None:
-        """Binds a fresh socket and puts it in place of whatever has the name."""
+    def _listen(self) -> socket.socket:
+        """A fresh listener, put in place of whatever has the socket's name."""
         private_directory(self._places.runtime)
         fresh = self._places.socket.with_name(f"{self._places.socket.name}.{os.getpid()}")
         fresh.unlink(missing_ok=True)
@@ -184,26 +184,22 @@ class _Daemon:
         except OSError as error:
             raise StorageError(f"Could not listen at {self._places.socket}: {error.strerror}.") from error
         self._identity = (found.st_dev, found.st_ino)
-        self._listener = listener
+        return listener
 
-    async def _accept(self, group: asyncio.TaskGroup) -> None:
+    async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        while True:
-            listener = self._listener
-            assert listener is not None
-            try:
-                peer, _ = await loop.sock_accept(listener)
-            except OSError as error:
-                if error.errno == errno.EBADF or listener is not self._listener:
-                    # The check has put another listener in its place.
-                    await asyncio.sleep(0)
+        assert self._group is not None
+        with listener:
+            while True:
+                try:
+                    peer, _ = await loop.sock_accept(listener)
+                except OSError as error:
+                    # Too many open files, most likely: others have to close theirs first.
+                    logger.warning("Could not accept a connection: %s.", error.strerror)
+                    await asyncio.sleep(0.2)
                     continue
-                # Too many open files, most likely: others have to close theirs first.
-                logger.warning("Could not accept a connection: %s.", error.strerror)
-                await asyncio.sleep(0.2)
-                continue
-            if _is_ours(peer) and self._has_room(peer):
-                group.create_task(self._talk(peer))
+                if _is_ours(peer) and self._has_room(peer):
+                    self._group.create_task(self._talk(peer))
 
     def _has_room(self, peer: socket.socket) -> bool:
         open_ones = [connection for connection in self._connections if not connection.closing]
@@ -245,15 +241,18 @@ class _Daemon:
                 self._keep_lock()
                 if _identity(self._places.socket) != self._identity:
                     logger.warning("%s was removed or replaced; binding it again.", self._places.socket)
-                    old = self._listener
-                    self._listen()
-                    if old is not None:
-                        asyncio.get_running_loop().remove_reader(old)
-                        old.close()
+                    self._rebind()
                     _write_manifest(self._places, self._started)
                 _rotate_own_log(self._places.log)
             except (OSError, PlaitError) as error:
                 logger.warning("The self-check failed: %s", error)
+
+    def _rebind(self) -> None:
+        assert self._group is not None
+        assert self._accepting is not None
+        listener = self._listen()
+        self._accepting.cancel()
+        self._accepting = self._group.create_task(self._accept(listener))
 
     def _keep_lock(self) -> None:
         """Takes the lock again if its file was removed (a cleaner emptied the directory), or yields to who
@@ -271,9 +270,8 @@ class _Daemon:
 
     def _withdraw(self) -> None:
         """Stops listening, and removes the socket and the manifest unless they are a successor's."""
-        if self._listener is not None:
-            asyncio.get_running_loop().remove_reader(self._listener)
-            self._listener.close()
+        assert self._accepting is not None
+        self._accepting.cancel()
         if _identity(self._places.socket) == self._identity:
             self._places.socket.unlink(missing_ok=True)
             manifest_file(self._places).unlink(missing_ok=True)

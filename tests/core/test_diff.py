@@ -3,13 +3,14 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.contents import edited_by, many, texts
 
 from plait.core.diff import Edit, edits, patched
-from tests.support.contents import edited_by, many, texts
 
 rows = st.one_of(texts(), st.lists(st.sampled_from([b"a\n", b"b\n", b"c\n"]), max_size=40))
 
@@ -26,7 +27,7 @@ def test_the_edits_turn_the_first_text_into_the_second(a: list[bytes], b: list[b
 @given(a=rows, b=rows)
 def test_two_edits_always_have_a_common_line_between_them(a: list[bytes], b: list[bytes]) -> None:
     script = edits(a, b)
-    for one, next_one in zip(script, script[1:], strict=False):
+    for one, next_one in pairwise(script):
         assert one.a2 < next_one.a1
         assert a[one.a2 : next_one.a1] == b[one.b2 : next_one.b1]
 

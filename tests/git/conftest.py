@@ -1,27 +1,19 @@
-"""An own identity, home and configuration for every test here."""
+"""What most tests here start from: a repository with three files, and its shadow."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+from tests.support.repo import make_repo
 
 from plait.git.repo import find
 from plait.git.shadow import Shadow, shadow
-from tests.support.repo import make_repo
 
 
-@pytest.fixture(autouse=True)
-def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    home = tmp_path / "home"
-    home.mkdir()
-    monkeypatch.setenv("HOME", str(home))
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / ".config"))
-    monkeypatch.setenv("PLAIT_HOME", str(tmp_path / "plait"))
-    (home / ".gitconfig").write_text(
-        '[user]\n\tname = Ada\n\temail = ada@example.org\n[protocol "file"]\n\tallow = always\n[advice]\n\tdetachedHead = false\n'
-    )
-    return home
+@pytest.fixture
+def own_home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
 
 
 @pytest.fixture

@@ -149,16 +149,18 @@ async def test_what_is_written_twice_arrives_once(bench: Bench) -> None:
 
 
 async def test_two_megabytes_arrive_whole_and_the_end_after_them(bench: Bench) -> None:
-    directory = await bench.started("cat", stdin="fifo")
+    directory = await bench.started("sh", "-c", "cat; sleep 600", stdin="fifo")
     data = bytes(range(256)) * 8192
-    await write(directory, "big", data)
+    writing = asyncio.create_task(write(directory, "big", data))
+    await output(directory, data[:1000])
+    await writing
     reached = await control(directory)
     await reached.request("close-input")
     with pytest.raises(RefusedError, match="no open input"):
         await reached.request("write", id="late", data="")
     await reached.close()
-    await exit_of(directory)
-    assert (directory / "output.log").read_bytes() == data
+    await eventually_async(lambda: len(read_output(directory, 0, 4 << 20)) == len(data))
+    assert read_output(directory, 0, 4 << 20) == data
 
 
 async def test_an_agent_that_does_not_read_holds_up_nobody_else(bench: Bench) -> None:
@@ -240,6 +242,7 @@ async def test_a_terminal_that_is_held_elsewhere_survives_the_supervisor(bench: 
     os.kill(record(directory)["pid"], signal.SIGKILL)
     with pytest.raises(GoneError):
         await reached.request("status")
+    os.set_blocking(master, True)
     os.write(master, b"after\n")
     seen = b""
     while b"got after" not in seen:

@@ -245,7 +245,7 @@ def disk(bench: Bench) -> Iterator[Path]:
         pytest.skip("only root can mount a small file system")
     found = bench.root / "disk"
     found.mkdir()
-    mounting = ["mount", "-t", "tmpfs", "-o", "size=512k", "none", found]
+    mounting = ["mount", "-t", "tmpfs", "-o", "size=512k", "none", str(found)]
     if subprocess.run(mounting, capture_output=True, check=False).returncode:
         pytest.skip("mounting is not allowed here")
     bench.root = found

@@ -27,7 +27,6 @@ import os, signal, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 for _ in range(3):
     os.fork()
-os.setpgid(0, 0)
 for _ in range(25):
     if os.fork() == 0:
         os.setsid()
@@ -40,7 +39,9 @@ time.sleep(600)
 
 
 async def test_an_agent_that_heeds_the_interrupt_gets_nothing_else(bench: Bench) -> None:
-    code = OBSTINATE.replace('lambda number, frame: print("got", number)', "lambda number, frame: os._exit(number + 100)")
+    code = OBSTINATE.replace(
+        'lambda number, frame: print("got", number)', "lambda number, frame: os._exit(number + 100)"
+    )
     directory = await bench.started(*python(code))
     await output(directory, b"ready")
     await stop(directory, grace_s=30)
@@ -49,7 +50,9 @@ async def test_an_agent_that_heeds_the_interrupt_gets_nothing_else(bench: Bench)
 
 
 async def test_the_interrupt_is_the_one_that_was_asked_for(bench: Bench) -> None:
-    code = OBSTINATE.replace('lambda number, frame: print("got", number)', "lambda number, frame: os._exit(number + 100)")
+    code = OBSTINATE.replace(
+        'lambda number, frame: print("got", number)', "lambda number, frame: os._exit(number + 100)"
+    )
     directory = await bench.started(*python(code), interrupt="TERM")
     await output(directory, b"ready")
     await stop(directory, grace_s=30)

@@ -134,7 +134,12 @@ def kill_supervisor(directory: Path) -> None:
 
 def descriptors(pid: int) -> dict[int, str]:
     """What each open descriptor of a process stands for."""
-    return {int(path.name): str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir()}
+    found = {}
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        # When we look at ourselves, the looking itself takes one, which is gone by now.
+        with suppress(FileNotFoundError):
+            found[int(path.name)] = str(path.readlink())
+    return found
 
 
 def proc(pid: int, name: str) -> bytes:

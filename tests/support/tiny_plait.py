@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 
 from plait import daemon, proxy
 from plait.errors import NothingToDo, StaleError
+from plait.lsp import capabilities, connection
 from plait.lsp.connection import Connection
 from plait.lsp.tables import Command, Features, Method
 from plait.paths import Places
@@ -164,10 +165,16 @@ FEATURES = Features(
     schemes=("plait",),
 )
 
-COMMAND = (sys.executable, str(Path(__file__).resolve()), "daemon", "run")
+# With -P the folder of this file, where other helpers may have any name, is not searched for modules.
+PROGRAM = (sys.executable, "-P", str(Path(__file__).resolve()))
+COMMAND = (*PROGRAM, "daemon", "run")
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["lsp"]:
         sys.exit(proxy.main(sys.argv[2:], COMMAND))
-    sys.exit(daemon.main(TinyEngine, FEATURES))
+    if version := os.environ.get("TINY_VERSION"):
+        # As another release would.
+        for module in (daemon, capabilities, connection):
+            vars(module)["__version__"] = version
+    sys.exit(daemon.main(TinyEngine, FEATURES, float(os.environ.get("TINY_CHECK_S", daemon.CHECK_S))))

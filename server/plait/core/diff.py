@@ -74,7 +74,7 @@ def _gaps(a: list[bytes], b: list[bytes]) -> Iterator[_Gap]:
             continue
         matches = _shortest(a, b, gap)
         if matches is None:
-            matches = _anchors(a, b, gap) or _rarest(a, b, gap)
+            matches = _anchors(a, b, gap, 1) or _anchors(a, b, gap, _RARE) or _rarest(a, b, gap)
         if not matches:
             yield gap
             continue
@@ -100,12 +100,19 @@ def _trimmed(a: list[bytes], b: list[bytes], gap: _Gap) -> _Gap:
     return a1, a2, b1, b2
 
 
-def _anchors(a: list[bytes], b: list[bytes], gap: _Gap) -> list[tuple[int, int, int]]:
-    """The longest ordered run of lines that are unique on both sides, as (row in a, row in b, length)."""
+def _anchors(a: list[bytes], b: list[bytes], gap: _Gap, most: int) -> list[tuple[int, int, int]]:
+    """The longest ordered runs of lines that occur equally often on both sides, as (row in a, row in b, length).
+
+    Only lines with at most `most` occurrences count: with 1, the unique lines of patience diff.
+    """
     a1, a2, b1, b2 = gap
-    rows_a = _unique_rows(a, a1, a2)
-    rows_b = _unique_rows(b, b1, b2)
-    pairs = [(row, rows_b[line]) for line, row in rows_a.items() if line in rows_b]
+    rows_a, rows_b = _rows_of(a, a1, a2), _rows_of(b, b1, b2)
+    pairs: list[tuple[int, int]] = []
+    for line, rows in rows_a.items():
+        others = rows_b.get(line, ())
+        if len(rows) == len(others) <= most:
+            pairs += zip(rows, others, strict=True)
+    pairs.sort()
     tails: list[int] = []
     tail_pairs: list[int] = []
     previous: list[int] = []
@@ -132,17 +139,10 @@ def _anchors(a: list[bytes], b: list[bytes], gap: _Gap) -> list[tuple[int, int, 
     return runs
 
 
-def _unique_rows(lines: list[bytes], first: int, last: int) -> dict[bytes, int]:
-    rows: dict[bytes, int] = {}
-    repeated: set[bytes] = set()
+def _rows_of(lines: list[bytes], first: int, last: int) -> dict[bytes, list[int]]:
+    rows: dict[bytes, list[int]] = {}
     for row in range(first, last):
-        line = lines[row]
-        if line in rows:
-            repeated.add(line)
-        else:
-            rows[line] = row
-    for line in repeated:
-        del rows[line]
+        rows.setdefault(lines[row], []).append(row)
     return rows
 
 
@@ -198,12 +198,7 @@ def _walked_back(trace: list[dict[int, int]], n: int, m: int, a1: int, b1: int) 
 def _rarest(a: list[bytes], b: list[bytes], gap: _Gap) -> list[tuple[int, int, int]]:
     """The longest common run around one of the rarest common lines; nothing if no line is rare enough."""
     a1, a2, b1, b2 = gap
-    rows_a: dict[bytes, list[int]] = {}
-    rows_b: dict[bytes, list[int]] = {}
-    for row in range(a1, a2):
-        rows_a.setdefault(a[row], []).append(row)
-    for row in range(b1, b2):
-        rows_b.setdefault(b[row], []).append(row)
+    rows_a, rows_b = _rows_of(a, a1, a2), _rows_of(b, b1, b2)
     common = [line for line in rows_a if line in rows_b]
     if not common:
         return []

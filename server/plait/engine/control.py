@@ -156,7 +156,7 @@ async def _recorded_again(engine: Engine, session: Session) -> Session:
     """The session with a snapshot of its worktree as it is now: the user may have worked in it too."""
     if session.snapshot is None or session.prepared is None:
         return session
-    taken = await asyncio.to_thread(worktrees.record, engine.places, session, session.snapshot.run)
+    taken, _ = await asyncio.to_thread(worktrees.record, engine.places, session, session.snapshot.run)
     return session if taken.tree == session.snapshot.tree else engine.submit(session.id, taken)
 
 

@@ -14,8 +14,9 @@ from plait.core import events as e
 from plait.core import naming
 from plait.core.config import AgentConfig, UserConfig
 from plait.core.sessions import Session
-from plait.core.setup import OWN_FILE, SETUP_FILES, SetupPlan, approval_key, rendered, setup_plan
+from plait.core.setup import INCLUDE_FILE, OWN_FILE, SETUP_FILES, SetupPlan, approval_key, rendered, setup_plan
 from plait.core.setup_templates import values
+from plait.engine import checkout
 from plait.engine.approvals import Approvals
 from plait.engine.engine import Engine
 from plait.errors import NeedsApproval, UsageError
@@ -125,7 +126,12 @@ def approved_setup(engine: Engine, source: Source) -> tuple[SetupPlan, dict[str,
 
 def proposed_setup(source: Source) -> tuple[SetupPlan, dict[str, bytes], str]:
     """The repository's set-up as its files ask for it, the scripts it names, and the key of its approval."""
-    plan = setup_plan(source.read(SETUP_FILES))
+    files = source.read(SETUP_FILES)
+    if INCLUDE_FILE not in files and source.repo.top is not None:
+        # Many keep this one out of git, and what it names is the user's own anyway.
+        include = checkout.read(source.repo.top, INCLUDE_FILE)
+        files |= {INCLUDE_FILE: include.data} if include else {}
+    plan = setup_plan(files)
     scripts = source.read(plan.scripts)
     key = approval_key(os.fspath(source.repo.common_dir), plan.source, plan.to_approve, scripts)
     return plan, scripts, key

@@ -175,11 +175,11 @@ async def _record(engine: Engine, session: Session) -> None:
     if run is None:
         return
     try:
-        taken = await asyncio.to_thread(worktrees.record, engine.places, session, run.number)
+        taken, problems = await asyncio.to_thread(worktrees.record, engine.places, session, run.number)
     except PlaitError as error:
         engine.submit(session.id, e.Failed(step="snapshot", why=f"The result could not be recorded: {error}"))
         return
-    engine.submit(session.id, taken)
+    engine.submit(session.id, taken, *(e.Noted(text=problem) for problem in problems))
 
 
 async def _settle(engine: Engine, session: Session) -> None:

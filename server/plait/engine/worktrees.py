@@ -69,8 +69,8 @@ def variables(session: Session) -> dict[str, str]:
     )
 
 
-def record(places: Places, session: Session, run: int) -> e.Snapshotted:
-    """Take the snapshot of what the agent left. Raises PlaitError."""
+def record(places: Places, session: Session, run: int) -> tuple[e.Snapshotted, tuple[str, ...]]:
+    """Take the snapshot of what the agent left, and say what could not be taken in. Raises PlaitError."""
     verify(session)
     shadows = shadow_of(places, session)
     worktree = worktree_of(session)
@@ -79,9 +79,10 @@ def record(places: Places, session: Session, run: int) -> e.Snapshotted:
     commit = taken.commit or taken.parent
     added, removed, files = _counted(shadows, session.spec.base, taken.tree)
     commits = reads.commits_since(shadows, session.spec.base, taken.parent)
-    return e.Snapshotted(
+    event = e.Snapshotted(
         run=run, tree=taken.tree, commit=commit, ref=ref, files=files, added=added, removed=removed, commits=commits
     )
+    return event, tuple(f"Not in the snapshot: {problem}" for problem in taken.problems)
 
 
 @contextlib.contextmanager
@@ -90,7 +91,7 @@ def peeked(places: Places, session: Session) -> Iterator[tuple[Shadow, str, Path
     verify(session)
     shadows = shadow_of(places, session)
     with shadows.temporary() as scratch:
-        taken = trees.snapshot(shadows, worktree_of(session), "", scratch=scratch)
+        taken = trees.snapshot(shadows, worktree_of(session), "", scratch=scratch, leave_out=_shared(session))
         yield shadows, taken.tree, scratch
 
 
@@ -210,7 +211,12 @@ def _bring(shadows: Shadow, session: Session, worktree: Worktree) -> list[str]:
 def _snapshot(shadows: Shadow, session: Session, worktree: Worktree, ref: str) -> trees.Snapshot:
     message = f"{session.spec.task.title}\n\nSnapshot of plait session {session.id}"
     expected = reads.ref_value(shadows, ref)
-    return trees.snapshot(shadows, worktree, message, ref=ref, expected=expected)
+    return trees.snapshot(shadows, worktree, message, ref=ref, expected=expected, leave_out=_shared(session))
+
+
+def _shared(session: Session) -> tuple[str, ...]:
+    """Paths that are links to the user's checkout and no work of the agent's."""
+    return tuple(path for path in session.spec.setup.symlinks if (Path(session.spec.worktree) / path).is_symlink())
 
 
 def _last_snapshot(shadows: Shadow, session: Session, worktree: Worktree) -> list[e.Event]:

@@ -80,6 +80,11 @@ def settle(shadow: Shadow, ref: str, old: str, new: str, *, lock: int) -> bool:
 
 
 def _switch(shadow: Shadow, old: str, new: str, lock: int) -> None:
+    # `read-tree` takes a file that was only touched for an edited one, unless the index is told that it is the same.
+    shadow.run(
+        "update-index", "-q", "--refresh", "--ignore-submodules",
+        work_tree=_top(shadow), index=_index(shadow), check=False, writes=True, keep_open=[lock],
+    )  # fmt: skip
     shadow.run(
         "read-tree", "-m", "-u", "--end-of-options", old, new,
         work_tree=_top(shadow), index=_index(shadow), writes=True, timeout_s=1800.0, keep_open=[lock],

@@ -131,6 +131,10 @@ def _squashed(desk: _Desk, target: str, final: str, message: str) -> str:
 
 def _rebased(desk: _Desk, target: str, final: str, message: str) -> str:
     args = ["rev-list", "--reverse", "--topo-order", "--parents", "--end-of-options", final, f"^{target}"]
+    whole = merge_trees(desk.shadow, target, final, scratch=desk.scratch)
+    if whole.tree == desk.tree(target):
+        # The commits one by one could collide with what already holds all of them.
+        return target
     onto = target
     for line in desk.shadow.run(*args, also=[desk.scratch]).text.splitlines():
         name, *parents = line.split(" ")

@@ -58,8 +58,9 @@ def snapshot(
     ref: str | None = None,
     expected: str | None = None,
     scratch: Path | None = None,
+    leave_out: Sequence[str] = (),
 ) -> Snapshot:
-    """What the worktree holds now.
+    """What the worktree holds now, but for the paths in `leave_out`.
 
     With `ref` (below refs/plait/), a commit on top of the worktree's HEAD keeps the tree: the ref moves
     from `expected` (None: it must be new). With `scratch` instead, objects go to that directory, no commit
@@ -71,7 +72,7 @@ def snapshot(
         index = place / "index"
         gitlinks = _without_gitlinks(shadow, parent, index)
         added = shadow.run(
-            "add", "-A", "--sparse", "--ignore-errors",
+            "add", "-A", "--sparse", "--ignore-errors", "--", ".", *(f":(exclude,literal){path}" for path in leave_out),
             work_tree=worktree.path, index=index, scratch=scratch, check=False, writes=True, timeout_s=600.0,
         )  # fmt: skip
         if added.status not in (0, 1):

@@ -26,7 +26,7 @@ Then each request has an `op` and a `seq`, and each reply `ok`, the same `seq` a
 | op | fields | effect |
 |---|---|---|
 | `stop` | `interrupt`, `grace_s` | the ladder: interrupt, TERM, KILL; answered when begun |
-| `write` | `id`, `data` (base64) | to the agent's input, once for each id; answered when the agent's side has all of it |
+| `write` | `id`, `data` (base64) | to the agent's input, once for each id; answered when all is handed over |
 | `close-input` | | end of file for the agent, after what waits to be written |
 | `resize` | `rows`, `columns` | the terminal's size |
 | `signal` | `name` | to the agent alone |

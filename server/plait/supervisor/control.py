@@ -60,7 +60,10 @@ class Control:
         return reply
 
     async def terminal(self) -> int:
-        """The master side of the run's terminal, as a descriptor that the caller closes. Raises as `request` does."""
+        """The master side of the run's terminal, as a descriptor that never blocks and that the caller closes.
+
+        Who holds it keeps the agent from being hung up on when the supervisor dies. Raises as `request` does.
+        """
         await self.request("pty")
         return self._descriptors.pop(0)
 

@@ -230,7 +230,7 @@ class Supervisor:
             record = read_json(self.directory, "supervisor.json")
         except (OSError, ValueError):
             record = {}
-        if record and record.get("boot_id") != boot_id():
+        if isinstance(record.get("boot_id"), str) and record["boot_id"] != boot_id():
             self.rebooted = True
             self.reason = "reboot"
             return

@@ -1,0 +1,46 @@
+"""The layers of the package hold: imports point down only, the core is pure, the supervisor stands alone."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import plait
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_the_import_contracts_are_kept() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_supervisor_imports_only_the_standard_library() -> None:
+    tree = ast.parse((Path(plait.__file__).parent / "supervisor" / "program.py").read_text())
+    imported = {
+        name.split(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        for name in ([alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""])
+    }
+    assert imported <= sys.stdlib_module_names
+
+
+def test_the_proxy_loads_nothing_heavy() -> None:
+    code = "import sys, plait.proxy; print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy = {"pygls", "lsprotocol", "pydantic", "typer", "rich", "git", "psutil", "asyncio", "cattrs"}
+    assert not heavy & set(done.stdout.split())
+
+
+def test_no_shell_is_ever_asked_to_interpret_a_command_line() -> None:
+    for path in Path(plait.__file__).parent.rglob("*.py"):
+        assert "shell=True" not in path.read_text(), path
