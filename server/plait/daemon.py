@@ -199,7 +199,12 @@ class _Daemon:
                     await asyncio.sleep(0.2)
                     continue
                 if _is_ours(peer) and self._has_room(peer):
-                    self._group.create_task(self._talk(peer))
+                    connection = Connection(self._engine, self._features)
+                    self._connections[connection] = self._group.create_task(self._talk(connection, peer))
+                await asyncio.sleep(0)
+                if len(self._connections) >= 2 * MAX_CONNECTIONS:
+                    # Those that were sent away hold a descriptor until their task ends.
+                    await asyncio.wait(self._connections.values(), return_when=asyncio.FIRST_COMPLETED)
 
     def _has_room(self, peer: socket.socket) -> bool:
         open_ones = [connection for connection in self._connections if not connection.closing]
@@ -217,11 +222,7 @@ class _Daemon:
         peer.close()
         return False
 
-    async def _talk(self, peer: socket.socket) -> None:
-        connection = Connection(self._engine, self._features)
-        task = asyncio.current_task()
-        assert task is not None
-        self._connections[connection] = task
+    async def _talk(self, connection: Connection, peer: socket.socket) -> None:
         try:
             reader, writer = await asyncio.open_unix_connection(sock=peer)
             await connection.serve(reader, writer)

@@ -11,18 +11,21 @@ import json
 import os
 import select
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from plait import __version__
 from plait.connect import connect, peer_uid
 from plait.errors import PlaitError, StorageError
 from plait.paths import Places, private_directory
+
+if TYPE_CHECKING:
+    import subprocess
 
 READY_FD = "PLAIT_READY_FD"
 """The variable that tells a daemon the descriptor on which its starter waits for a word."""
@@ -91,6 +94,8 @@ def start_daemon(places: Places, command: Sequence[str] = _COMMAND) -> None:
     Raises PlaitError with the last lines of its log if it fails or is not ready in ten seconds. Several at
     once are harmless: all but one of the daemons end again.
     """
+    import subprocess  # Here, because most who dial find a daemon and need not pay for it.
+
     private_directory(places.state)
     rotate_log(places.log)
     log = open_log(places.log)

@@ -123,6 +123,11 @@ def test_a_hunk_that_was_changed_after_it_was_applied_says_so() -> None:
 
 @many
 @given(change=text_changes(), data=st.data())
+def test_it_is_not_guessed_which_of_two_equal_lines_the_user_added_or_removed() -> None:
+    assert [p.state for p in placed_in("ax", "a", "axx")] == ["conflicting"]
+    assert [p.state for p in placed_in("pxxq", "pxYq", "pxq")] == ["conflicting"]
+
+
 def test_a_wrong_ledger_heals_where_the_text_is_all_base_or_all_agent(change: FileChange, data: st.DataObject) -> None:
     wrong = frozenset(hunk.id for hunk in change.hunks if data.draw(st.booleans())) | {"unknown"}
     assert set(states(change, at_base(change), wrong)) <= {"pending"}
@@ -189,6 +194,13 @@ def test_a_removed_byte_order_mark_has_nothing_to_do_in_a_buffer_that_shows_none
     change = change_of([BOM + b"a\n", b"b\n"], [b"a\n", b"b\n"])
     assert states(change, at_base(change)) == ["pending"]
     assert states(change, user_of([b"a\n", b"b\n"])) == ["applied"]
+
+
+def test_a_byte_order_mark_that_moved_into_the_text_is_found_there() -> None:
+    change = change_of([BOM + b"a\n"], [b"new\n", BOM + b"a\n"])
+    assert states(change, at_agent(change)) == ["applied"]
+    assert states(change, at_base(change)) == ["pending"]
+    assert states(change, user_of([b"a\n"])) == ["pending"]
 
 
 def test_an_end_without_a_line_end_is_not_put_in_the_middle() -> None:

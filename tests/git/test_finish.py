@@ -12,7 +12,7 @@ from tests.support.repo import commit, make_repo, manifest, refs, run_git, user_
 
 from plait.errors import ConflictError, GitError, NothingToDo, PlaitError, UsageError
 from plait.git import checkout
-from plait.git.finish import FinishIntent, Finished, How, finish, recover_finish
+from plait.git.finish import Finished, FinishIntent, How, finish, recover_finish
 from plait.git.repo import find, resolve_base
 from plait.git.shadow import Shadow, shadow
 from plait.git.trees import tree_of, write_tree
@@ -79,9 +79,7 @@ def test_onto_a_branch_that_did_not_move(
         ("rebase", ["Second", "First", "Meanwhile"]),
     ],
 )
-def test_onto_a_branch_that_moved(
-    shaded: Shadow, top: Path, made: Worktree, how: How, expected: list[str]
-) -> None:
+def test_onto_a_branch_that_moved(shaded: Shadow, top: Path, made: Worktree, how: How, expected: list[str]) -> None:
     work = two_commits(made)
     base = run_git(top, "rev-parse", "main")
     write(top, {"a.txt": lines(l20="twenty"), "d/other": "O\n"})
@@ -120,9 +118,7 @@ def test_a_replayed_commit_that_the_branch_already_has_is_dropped(shaded: Shadow
 
 
 @pytest.mark.parametrize("how", ["merge", "squash", "rebase"])
-def test_a_collision_names_the_files_and_changes_nothing(
-    shaded: Shadow, top: Path, made: Worktree, how: How
-) -> None:
+def test_a_collision_names_the_files_and_changes_nothing(shaded: Shadow, top: Path, made: Worktree, how: How) -> None:
     work = two_commits(made)
     write(top, {"a.txt": lines(l3="drei")})
     commit(top, "Meanwhile")
@@ -381,14 +377,14 @@ def test_a_kill_before_anything_moved_is_taken_back(shaded: Shadow, top: Path, m
 def test_a_kill_amid_the_files_is_taken_back(shaded: Shadow, top: Path, made: Worktree, done: int) -> None:
     work = two_commits(made)
     files = manifest(top, times=False)
-    steps: list[Callable[[], object]] = [
-        lambda: (top / "b.txt").unlink(),
-        lambda: (top / "a.txt").unlink(),
-        lambda: write(top, {"a.txt": lines(l3="three", l4="four")[:40]}),
-        lambda: write(top, {"a.txt": lines(l3="three", l4="four"), "new/x": "X\n"}),
-    ]
-    for step in steps[:done]:
-        step()
+    half = lines(l3="three", l4="four")[:40]
+    (top / "b.txt").unlink()
+    if done > 1:
+        (top / "a.txt").unlink()
+    if done > 2:
+        write(top, {"a.txt": half})
+    if done > 3:
+        write(top, {"a.txt": lines(l3="three", l4="four"), "new/x": "X\n"})
     assert not recover_finish(shaded, FinishIntent("main", refs(top)["refs/heads/main"], work))
     assert {path: one for path, one in manifest(top, times=False).items() if path != "new"} == files
     assert run_git(top, "status", "--porcelain") == ""

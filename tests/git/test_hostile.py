@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -17,9 +18,23 @@ from plait.git.trash import purge, restore, trash
 from plait.git.worktrees import Intent, Worktree, create, delete_branch, head, listed
 
 HOOKS = (
-    "applypatch-msg commit-msg fsmonitor-watchman post-checkout post-commit post-index-change post-merge post-rewrite "
-    "pre-auto-gc pre-commit pre-merge-commit pre-push pre-rebase prepare-commit-msg reference-transaction update"
-).split()
+    "applypatch-msg",
+    "commit-msg",
+    "fsmonitor-watchman",
+    "post-checkout",
+    "post-commit",
+    "post-index-change",
+    "post-merge",
+    "post-rewrite",
+    "pre-auto-gc",
+    "pre-commit",
+    "pre-merge-commit",
+    "pre-push",
+    "pre-rebase",
+    "prepare-commit-msg",
+    "reference-transaction",
+    "update",
+)
 
 
 def payloads(marker: Path) -> dict[str, str]:
@@ -211,8 +226,6 @@ def test_a_nested_repository_is_never_entered_even_when_committed(tmp_path: Path
 
 
 def test_links_and_pipes_in_place_of_git_files_neither_leak_nor_hang(tmp_path: Path, own_home: Path) -> None:
-    import os
-
     top = make_repo(tmp_path, {"a.txt": "1\n"})
     info = top / ".git/info"
     for name in ("exclude", "attributes"):

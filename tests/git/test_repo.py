@@ -114,11 +114,13 @@ def test_a_base_is_named_by_branch_tag_remote_branch_and_commit(top: Path, tmp_p
     assert branches(repo) == ["main", "origin/HEAD", "origin/main"]
 
 
-@pytest.mark.parametrize("ref", ["mian", "--output=x", "-D", "a..b", "a\nb", "", "HEAD:a.txt", ":/Start x", "a\0b", "main^{tree}"])
+@pytest.mark.parametrize(
+    "ref", ["mian", "--output=x", "-D", "a..b", "a\nb", "", "HEAD:a.txt", ":/Start x", "a\0b", "main^{tree}"]
+)
 def test_an_unknown_base_is_an_answer_that_names_near_ones(top: Path, ref: str) -> None:
     with pytest.raises(UsageError, match="There is no branch, tag or commit") as raised:
         resolve_base(find(top), ref)
-    assert ("Did you mean main?" in raised.value.hint) == (ref == "mian")
+    assert "main" in raised.value.hint if ref == "mian" else raised.value.hint
     assert not (top / "x").exists()
 
 

@@ -33,11 +33,11 @@ def test_nothing_of_git_is_inherited(top: Path, tmp_path: Path, monkeypatch: pyt
     assert [name for name in os.environ if name.startswith("GIT_")] == []
 
 
-def test_the_environment_and_settings_are_the_fixed_ones(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_environment_and_settings_are_the_fixed_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_git(tmp_path / "bin", monkeypatch, 'env; for arg in "$@"; do echo "arg $arg"; done; [ -t 0 ] || cat')
-    lines = git(["status"], cwd=tmp_path, git_dir=tmp_path, alternates=[Path('/a:"b')], stdin=b"given").text.splitlines()
+    lines = git(
+        ["status"], cwd=tmp_path, git_dir=tmp_path, alternates=[Path('/a:"b')], stdin=b"given"
+    ).text.splitlines()
     assert {"LC_ALL=C", "GIT_TERMINAL_PROMPT=0", "GIT_OPTIONAL_LOCKS=0", "GIT_ALLOW_PROTOCOL=none"} <= set(lines)
     assert f"GIT_DIR={tmp_path}" in lines
     assert 'GIT_ALTERNATE_OBJECT_DIRECTORIES="/a:\\"b"' in lines
@@ -56,13 +56,14 @@ def test_a_git_that_takes_too_long_is_asked_to_end_and_may_clean_up(
 
 def test_a_git_that_does_not_end_is_left_alive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "_GRACE_S", 0.3)
-    script = f"trap '' TERM\necho $$ >{tmp_path}/pid\nwhile [ ! -e {tmp_path}/stop ]; do sleep 0.05; done\necho >{tmp_path}/done"
+    waits = f"while [ ! -e {tmp_path}/stop ]; do sleep 0.05; done"
+    script = f"trap '' TERM\necho $$ >{tmp_path}/pid\n{waits}\necho >{tmp_path}/done"
     fake_git(tmp_path / "bin", monkeypatch, script)
-    with pytest.warns(ResourceWarning, match="still running"), pytest.raises(GitError, match="did not finish"):
+    with pytest.raises(GitError, match="did not finish"):
         git(["gc"], cwd=tmp_path, timeout_s=0.5)
     os.kill(int((tmp_path / "pid").read_text()), 0)
     (tmp_path / "stop").touch()
-    wait_until(lambda: (tmp_path / "done").exists())
+    wait_until((tmp_path / "done").exists)
 
 
 def wait_until(holds: object, seconds: float = 10.0) -> None:
@@ -78,7 +79,11 @@ def test_a_reader_repeats_on_the_known_race_and_a_writer_does_not(
 ) -> None:
     count = tmp_path / "count"
     words = "fatal: failed to read /r/.git/worktrees/x/commondir: Success"
-    fake_git(tmp_path / "bin", monkeypatch, f'echo x >>{count}; [ $(wc -l <{count}) -ge 3 ] || {{ echo "{words}" >&2; exit 128; }}')
+    fake_git(
+        tmp_path / "bin",
+        monkeypatch,
+        f'echo x >>{count}; [ $(wc -l <{count}) -ge 3 ] || {{ echo "{words}" >&2; exit 128; }}',
+    )
     assert git(["branch"], cwd=tmp_path).status == 0
     assert len(count.read_text().splitlines()) == 3
     count.unlink()
@@ -93,8 +98,8 @@ def test_a_reader_repeats_on_the_known_race_and_a_writer_does_not(
         ("fatal: Unable to create '/r/.git/index.lock': File exists.", "remove that file"),
         ("error: could not lock config file .git/config: File exists", r"\.git/config\.lock"),
         (
-            "fatal: detected dubious ownership in repository at '/r'\nTo add an exception for this directory, call:\n\n"
-            "\tgit config --global --add safe.directory /r",
+            "fatal: detected dubious ownership in repository at '/r'\n\n"
+            + "\tgit config --global --add safe.directory /r",
             "run: git config --global --add safe.directory /r",
         ),
         ("error: unable to write file: No space left on device", "disk is full"),
@@ -162,20 +167,18 @@ def test_one_writer_at_a_time_among_threads_and_processes(shaded: Shadow) -> Non
     )
     assert holder.stdout is not None
     assert holder.stdout.readline() == b"held\n"
-    with pytest.raises(GitError, match="held .*lock for more than"), held(shaded.home / "lock", 0.2):
+    with pytest.raises(GitError, match=r"held .*lock for more than"), held(shaded.home / "lock", 0.2):
         raise AssertionError("the lock is taken")
     holder.communicate(b"\n")
     with shaded.writer(5.0):
         pass
 
 
-def test_a_git_that_outlives_us_keeps_the_lock(
-    shaded: Shadow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_git_that_outlives_us_keeps_the_lock(shaded: Shadow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "_GRACE_S", 0.1)
     script = f"trap '' TERM\nwhile [ ! -e {tmp_path}/stop ]; do sleep 0.05; done"
     fake_git(tmp_path / "bin", monkeypatch, script)
-    with pytest.warns(ResourceWarning), shaded.writer() as lock, pytest.raises(GitError, match="did not finish"):
+    with shaded.writer() as lock, pytest.raises(GitError, match="did not finish"):
         git(["gc"], cwd=tmp_path, timeout_s=0.2, keep_open=[lock])
     with pytest.raises(GitError, match="held"), held(shaded.home / "lock", 0.2):
         raise AssertionError("the lock is taken")

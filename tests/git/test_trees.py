@@ -81,9 +81,7 @@ def test_flags_that_hide_an_edit_from_git_do_not_hide_it_here(shaded: Shadow, tm
     assert {one.path for one in changes(shaded, taken.parent, taken.tree)} == {"a.txt", "tool.sh"}
 
 
-def test_a_snapshot_survives_the_strictest_gc_and_goes_when_dropped(
-    shaded: Shadow, top: Path, tmp_path: Path
-) -> None:
+def test_a_snapshot_survives_the_strictest_gc_and_goes_when_dropped(shaded: Shadow, top: Path, tmp_path: Path) -> None:
     made = session(shaded, tmp_path)
     write(made.path, {"n": "only here\n"})
     taken = snapshot(shaded, made, "x", ref="refs/plait/s/1")
@@ -216,7 +214,7 @@ def test_names_of_any_bytes_survive(shaded: Shadow, tmp_path: Path) -> None:
 
 
 def test_changes_name_renames_modes_and_kinds(tmp_path: Path) -> None:
-    shaded, top = in_repo(tmp_path, {"old": "line\n" * 50, "mode": "m\n", "type": "t\n", "gone": "g\n"})
+    shaded, _ = in_repo(tmp_path, {"old": "line\n" * 50, "mode": "m\n", "type": "t\n", "gone": "g\n"})
     made = session(shaded, tmp_path)
     (made.path / "old").rename(made.path / "new")
     (made.path / "mode").chmod(0o755)
@@ -300,7 +298,7 @@ def test_objects_borrowed_from_another_repository_are_found(tmp_path: Path) -> N
 
 def test_pointers_of_git_lfs_stay_pointers_where_it_is_not_installed(tmp_path: Path) -> None:
     pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12\n"
-    shaded, top = in_repo(tmp_path, {".gitattributes": "*.bin filter=lfs diff=lfs merge=lfs -text\n", "a.bin": pointer})
+    shaded, _ = in_repo(tmp_path, {".gitattributes": "*.bin filter=lfs diff=lfs merge=lfs -text\n", "a.bin": pointer})
     made = session(shaded, tmp_path)
     assert (made.path / "a.bin").read_text() == pointer
     taken = snapshot(shaded, made, "x", ref="refs/plait/s/1")
@@ -311,7 +309,7 @@ def test_pointers_of_git_lfs_stay_pointers_where_it_is_not_installed(tmp_path: P
 def test_a_filter_of_the_users_own_configuration_is_in_force(tmp_path: Path, own_home: Path) -> None:
     with (own_home / ".gitconfig").open("a") as file:
         file.write('[filter "up"]\n\tclean = tr a-z A-Z\n\tsmudge = tr A-Z a-z\n')
-    shaded, top = in_repo(tmp_path, {".gitattributes": "*.up filter=up\n", "a.up": "abc\n"})
+    shaded, _ = in_repo(tmp_path, {".gitattributes": "*.up filter=up\n", "a.up": "abc\n"})
     made = session(shaded, tmp_path)
     assert (made.path / "a.up").read_text() == "abc\n"
     taken = snapshot(shaded, made, "x", ref="refs/plait/s/1")

@@ -60,7 +60,8 @@ def test_an_existing_branch_or_place_is_refused_and_kept(shaded: Shadow, top: Pa
 
 
 @pytest.mark.parametrize(
-    "name", ["--output=x", "-D", "@{-1}", "a..b", "a\nb", "HEAD", "refs/heads/x", "", "x.lock", "a b", "a\\b", "/x", "@"]
+    "name",
+    ["--output=x", "-D", "@{-1}", "a..b", "a\nb", "HEAD", "refs/heads/x", "", "x.lock", "a b", "a\\b", "/x", "@"],
 )
 def test_a_name_that_is_no_branch_is_an_answer(shaded: Shadow, top: Path, tmp_path: Path, name: str) -> None:
     before = refs(top)
@@ -126,7 +127,7 @@ def test_a_missing_blob_leaves_nothing_behind(shaded: Shadow, top: Path, tmp_pat
     blob = run_git(top, "rev-parse", "HEAD:src/b.py")
     (top / ".git/objects" / blob[:2] / blob[2:]).unlink()
     before = refs(top)
-    with pytest.raises(GitError, match="object is missing|unable to read"):
+    with pytest.raises(GitError, match="object is missing"):
         create(shaded, intent(shaded, tmp_path))
     assert refs(top) == before
     assert not (top / ".git/worktrees").exists()
@@ -237,7 +238,7 @@ def check_all_or_nothing(shaded: Shadow, top: Path, asked: Intent) -> bool:
 
 
 def git_killed_at(place: Path, victim: str, call: str, when: int, *, ours: bool) -> tuple[bool, bool]:
-    """Kill one git of a `create` at its n-th system call of a kind, and us with it; whether that call came, and what was left."""
+    """Kill a git of `create` at its n-th call of a kind; whether that call came, and whether git fails now."""
     top = make_repo(place, {"a.txt": "one\n", "d/b.txt": "two\n"})
     shaded = shadow(find(top), place / "state")
     asked = intent(shaded, place)
@@ -259,15 +260,15 @@ def git_killed_at(place: Path, victim: str, call: str, when: int, *, ours: bool)
 @pytest.mark.parametrize(
     ("victim", "call", "numbers"),
     [
-        ("update-ref\\ --create", "openat", range(16, 30, 4)),
+        ("update-ref\\ --create", "openat", range(18, 28, 5)),
         ("update-ref\\ --create", "write", range(1, 4)),
         ("update-ref\\ --create", "rename", range(1, 2)),
-        ("worktree\\ add", "openat", range(33, 39)),
+        ("worktree\\ add", "openat", range(34, 39, 2)),
         ("worktree\\ add", "write", range(1, 7)),
         ("worktree\\ add", "mkdir", range(1, 3)),
         ("worktree\\ add", "rename", range(1, 2)),
-        ("read-tree\\ --reset", "openat", range(14, 40, 6)),
-        ("read-tree\\ --reset", "write", range(1, 5)),
+        ("read-tree\\ --reset", "openat", range(18, 40, 10)),
+        ("read-tree\\ --reset", "write", range(1, 5, 2)),
     ],
 )
 def test_git_and_we_killed_at_any_system_call_leave_all_or_nothing(
@@ -282,7 +283,7 @@ def test_git_and_we_killed_at_any_system_call_leave_all_or_nothing(
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 def test_git_killed_beneath_us_is_undone_at_once(tmp_path: Path) -> None:
-    left = [git_killed_at(tmp_path / str(n), "worktree\\ add", "write", n, ours=False) for n in range(1, 7)]
+    left = [git_killed_at(tmp_path / str(n), "worktree\\ add", "write", n, ours=False) for n in (1, 3, 5)]
     assert any(hit for hit, _ in left)
     assert not any(fails for _, fails in left)
 
@@ -295,9 +296,9 @@ def test_our_process_killed_at_any_moment_leaves_all_or_nothing(tmp_path: Path) 
     created_elsewhere(shaded, intent(shaded, tmp_path, "whole"))
     whole = time.monotonic() - started
     assert recover(shaded, intent(shaded, tmp_path, "whole")) is not None
-    for n in range(15):
+    for n in range(10):
         asked = intent(shaded, tmp_path, f"k{n}")
-        created_elsewhere(shaded, asked, whole * (0.4 + 0.6 * n / 14))
+        created_elsewhere(shaded, asked, whole * (0.4 + 0.6 * n / 9))
         made = recover(shaded, asked)
         assert (made is not None) == asked.path.exists() == (f"refs/heads/{asked.branch}" in refs(top))
         if made:

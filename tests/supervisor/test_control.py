@@ -47,6 +47,7 @@ async def test_the_greeting_names_the_run_and_the_version(bench: Bench) -> None:
 async def test_supervisors_of_other_versions_are_understood_or_refuse(bench: Bench) -> None:
     for versions, agreed in (([1, 2], 1), ([2, 3], None)):
         directory = bench.prepared("sleep", "600")
+        (directory / "program.pyc").unlink()
         program = directory / "program.py"
         program.write_text(program.read_text().replace("WIRE_VERSIONS = [1]", f"WIRE_VERSIONS = {versions}"))
         await start(directory, bench.env)

@@ -17,7 +17,7 @@ from tests.support.processes import (
     output,
     record,
     state_of,
-    supervisors_below,
+    supervisor_gone,
 )
 
 from plait.errors import PlaitError, StorageError
@@ -137,7 +137,7 @@ async def test_without_a_supervisor_there_is_no_control(bench: Bench) -> None:
 
 async def test_a_damaged_exit_is_moved_aside_and_never_guessed_from(bench: Bench) -> None:
     directory, ended = await bench.ended("sh", "-c", "exit 3")
-    await eventually_async(lambda: not supervisors_below(directory))
+    await eventually_async(lambda: supervisor_gone(directory))
     whole = (directory / "exit.json").read_bytes()
     chance = random.Random(5)
     damages = [b"", b"{}", b"null", whole[:-9], b"\0" * len(whole), b"[" * 100_000]
@@ -170,3 +170,10 @@ async def test_ended_supervisors_leave_neither_zombies_nor_descriptors(bench: Be
         pids.append(record(directory)["pid"])
     await eventually_async(lambda: status(directory) and [state_of(pid) for pid in pids] == [""] * 5)
     assert descriptors(os.getpid()).keys() == before.keys()
+
+
+async def test_a_compiled_program_of_another_python_is_passed_over_for_the_source(bench: Bench) -> None:
+    directory = bench.prepared("sh", "-c", "exit 6")
+    (directory / "program.pyc").write_bytes(b"other magic and code")
+    await start(directory, bench.env)
+    assert (await exit_of(directory)).code == 6

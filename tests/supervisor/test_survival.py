@@ -9,12 +9,14 @@ import random
 import signal
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from tests.support.processes import (
     Bench,
     eventually_async,
     exit_of,
+    fill,
     kill_supervisor,
     marked,
     output,
@@ -132,13 +134,26 @@ async def test_the_death_of_the_supervisor_is_no_end_of_input(bench: Bench) -> N
 async def test_a_write_that_was_cut_off_is_called_uncertain(bench: Bench) -> None:
     directory = await bench.started("sleep", "600", stdin="fifo")
     writing = asyncio.create_task(write(directory, "big", bytes(300_000)))
-    await eventually_async((directory / "input.ids").exists)
+    noted = directory / "input.ids"
+    await eventually_async(lambda: noted.exists() and b"begun" in noted.read_bytes())
     kill_supervisor(directory)
     with pytest.raises(GoneError):
         await writing
     await adopt(directory)
     with pytest.raises(RefusedError, match="uncertain"):
         await write(directory, "big", bytes(300_000))
+
+
+async def test_an_end_that_nobody_saw_is_recorded_even_on_a_full_disk(bench: Bench, disk: Path) -> None:
+    directory = await bench.started("sh", "-c", "read line; exit 3", stdin="fifo", cwd=Path("/"))
+    kill_supervisor(directory)
+    fill(disk)
+    with (directory / "input").open("wb", buffering=0) as file:
+        file.write(b"\n")
+    await eventually_async(lambda: status(directory) == Lost(agent_alive=False))
+    await adopt(directory)
+    ended = await exit_of(directory)
+    assert (ended.code, ended.unknown) == (None, True)
 
 
 async def test_a_supervisor_of_a_supervisor_can_be_lost_as_well(bench: Bench) -> None:

@@ -10,15 +10,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tests.support import tiny_plait
+from tests.support.tiny_program import COMMAND, PROGRAM
 
 from plait import dial
 from plait.paths import Places
 from plait.rpc import Caller
 
 ROOT = Path(__file__).resolve().parents[2]
-PROGRAM = tiny_plait.PROGRAM
-COMMAND = tiny_plait.COMMAND
 
 
 class Home:

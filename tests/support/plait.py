@@ -24,6 +24,8 @@ max_running = 20
 review_backlog = 1000
 min_free_memory_mb = 0
 min_free_disk_gb = 0
+[environment]
+pass = ["PLAIT_TEST"]
 """
 
 
@@ -36,7 +38,10 @@ class Plait:
         self._callers: list[Caller] = []
         self.env = {**pass_on(os.environ), MARK: self.mark}
         (home / "config").mkdir(parents=True, exist_ok=True)
-        tables = [f'\n[agents.{name}]\nkind = "command"\ncommand = {json.dumps(argv)}\n' for name, argv in (agents or {}).items()]
+        tables = [
+            f'\n[agents.{name}]\nkind = "command"\ncommand = {json.dumps(argv)}\n'
+            for name, argv in (agents or {}).items()
+        ]
         (home / "config" / "config.toml").write_text(config + "".join(tables))
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import signal
@@ -13,6 +14,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from plait.supervisor.runs import Exit, RunSpec, prepare, read_output, start, wait
 
@@ -46,7 +49,10 @@ def supervisors_below(directory: Path) -> list[int]:
     return [
         pid
         for pid in _pids()
-        if any(word.startswith(program) and word.endswith(b"/program.py") for word in proc(pid, "cmdline").split(b"\0"))
+        if any(
+            word.startswith(program) and word.endswith((b"/program.py", b"/program.pyc"))
+            for word in proc(pid, "cmdline").split(b"\0")
+        )
     ]
 
 
@@ -119,6 +125,11 @@ async def output(directory: Path, expected: bytes) -> None:
     await eventually_async(lambda: expected in read_output(directory, 0))
 
 
+def supervisor_gone(directory: Path) -> bool:
+    """Whether the supervisor is dead and has let go of everything."""
+    return state_of(record(directory)["pid"]) in ("", "Z")
+
+
 def record(directory: Path) -> dict[str, Any]:
     """What `supervisor.json` says."""
     found: dict[str, Any] = json.loads((directory / "supervisor.json").read_bytes())
@@ -127,9 +138,8 @@ def record(directory: Path) -> dict[str, Any]:
 
 def kill_supervisor(directory: Path) -> None:
     """kill -9, and wait until it is dead."""
-    pid = record(directory)["pid"]
-    os.kill(pid, signal.SIGKILL)
-    eventually(lambda: state_of(pid) in ("", "Z"))
+    os.kill(record(directory)["pid"], signal.SIGKILL)
+    eventually(lambda: supervisor_gone(directory))
 
 
 def descriptors(pid: int) -> dict[int, str]:
@@ -148,6 +158,14 @@ def proc(pid: int, name: str) -> bytes:
         return Path(f"/proc/{pid}/{name}").read_bytes()
     except OSError:
         return b""
+
+
+def fill(disk: Path) -> Path:
+    """Leave no room on the disk until the returned file is deleted."""
+    ballast = disk / "ballast"
+    with ballast.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
+        file.writelines(itertools.repeat(b"x" * 4096))
+    return ballast
 
 
 def _pids() -> list[int]:

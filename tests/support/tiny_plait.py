@@ -1,17 +1,15 @@
-"""A whole program with the real proxy and the real daemon, but an engine of the tests' own: `lsp` and `daemon run`."""
+"""An engine and features of the tests' own, served by the real daemon."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import sys
-from pathlib import Path
 from typing import Any
 
 from lsprotocol import types
 from pydantic import BaseModel, Field
 
-from plait import daemon, proxy
+from plait import daemon
 from plait.errors import NothingToDo, StaleError
 from plait.lsp import capabilities, connection
 from plait.lsp.connection import Connection
@@ -165,16 +163,11 @@ FEATURES = Features(
     schemes=("plait",),
 )
 
-# With -P the folder of this file, where other helpers may have any name, is not searched for modules.
-PROGRAM = (sys.executable, "-P", str(Path(__file__).resolve()))
-COMMAND = (*PROGRAM, "daemon", "run")
 
-
-if __name__ == "__main__":
-    if sys.argv[1:2] == ["lsp"]:
-        sys.exit(proxy.main(sys.argv[2:], COMMAND))
+def serve() -> int:
+    """The daemon of the tests, as the variables TINY_VERSION and TINY_CHECK_S want it."""
     if version := os.environ.get("TINY_VERSION"):
         # As another release would.
         for module in (daemon, capabilities, connection):
             vars(module)["__version__"] = version
-    sys.exit(daemon.main(TinyEngine, FEATURES, float(os.environ.get("TINY_CHECK_S", daemon.CHECK_S))))
+    return daemon.main(TinyEngine, FEATURES, float(os.environ.get("TINY_CHECK_S", daemon.CHECK_S)))

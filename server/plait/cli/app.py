@@ -56,7 +56,7 @@ def _run(words: list[str]) -> int:
     from plait.cli.commands import program
 
     try:
-        result = program().main(words, prog_name="plait", standalone_mode=False)
+        result = program(words).main(words, prog_name="plait", standalone_mode=False)
     except Exception as error:
         said = getattr(error, "format_message", None)
         if type(error).__name__ == "Abort":

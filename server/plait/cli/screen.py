@@ -88,3 +88,10 @@ def confirmed(question: str, yes: bool, hint: str) -> bool:
 
 def state_style(session: Mapping[str, Any]) -> str:
     return STYLES.get(str(session.get("state")), "")
+
+
+def note_inline(text: str) -> None:
+    """A piece of a line to the user at the terminal."""
+    sys.stdout.flush()
+    sys.stderr.write(text)
+    sys.stderr.flush()

@@ -40,9 +40,9 @@ def place_rows(
 ) -> list[Placed]:
     """Every line hunk placed in the rows of the user's text, in the order of `hunks`."""
     rows = split(user)
-    base_rows, pieces = _in_the_users_style(base, agent, hunks, user)
-    applied = frozenset(index for index, hunk in enumerate(hunks) if hunk.id in accepted)
-    placed = dict(_settled(base_rows, pieces, applied, rows, path))
+    ledger = frozenset(index for index, hunk in enumerate(hunks) if hunk.id in accepted)
+    matches = [_closest(*reading, ledger, rows) for reading in _readings(base, agent, hunks, user)]
+    placed = dict(_settled(min(matches, key=lambda match: match.cost), rows, path))
     return [placed[index] for index in range(len(hunks))]
 
 
@@ -59,14 +59,14 @@ class _Piece:
         return self.added if applied else self.removed
 
 
-def _in_the_users_style(
+def _readings(
     base: bytes, agent: bytes, hunks: Sequence[Hunk], user: bytes
-) -> tuple[list[bytes], list[_Piece]]:
-    """The base and the hunks with the line ends and the byte order mark of the user's text.
+) -> Iterator[tuple[list[bytes], list[_Piece]]]:
+    """The base and the hunks with the line ends of the user's text, and first without a byte order mark if it has none.
 
-    git may have converted the checkout's line ends (`core.autocrlf`), and an editor's buffer hides the
-    mark. Only a text that is of one style throughout is converted; a mixture means something and is left
-    alone.
+    git may have converted the checkout's line ends (`core.autocrlf`); only a text that is of one style throughout is
+    converted, a mixture means something and is left alone. An editor's buffer hides the mark, but a text may lack it
+    for other reasons too: the nearer reading counts.
     """
     rows = split(base)
     pieces = [_Piece(hunk, hunk.start, list(hunk.removed), list(hunk.added)) for hunk in hunks]
@@ -75,52 +75,64 @@ def _in_the_users_style(
         rows = with_eol(rows, here)
         pieces = [replace(p, removed=with_eol(p.removed, here), added=with_eol(p.added, here)) for p in pieces]
     if base.startswith(BOM) and base != BOM and not user.startswith(BOM):
-        rows = without_bom(rows)
-        if pieces[0].start == 0:
-            first = pieces[0]
-            pieces[0] = replace(first, removed=without_bom(first.removed), added=without_bom(first.added))
-    return rows, pieces
+        first = pieces[0]
+        if first.start == 0:
+            first = replace(first, removed=without_bom(first.removed), added=without_bom(first.added))
+        yield without_bom(rows), [first, *pieces[1:]]
+    yield rows, pieces
 
 
-def _settled(
-    base: list[bytes], pieces: list[_Piece], ledger: frozenset[int], user: list[bytes], path: str
-) -> Iterator[tuple[int, Placed]]:
-    """Places every piece, given the first guess at which of them the user's text contains."""
-    applied, text, starts, script = _closest(base, pieces, ledger, user)
-    ends = [start + len(p.side(i in applied)) for i, (p, start) in enumerate(zip(pieces, starts, strict=True))]
-    for cluster in _clusters(text, starts, ends, script, user):
+@dataclass(frozen=True)
+class _Match:
+    """A mixture of base and agent, and what the user made of it.
+
+    `text` is the base with the pieces `applied`, which begin at `starts` in it; `script` turns it into the user's text.
+    """
+
+    pieces: list[_Piece]
+    applied: frozenset[int]
+    text: list[bytes]
+    starts: list[int]
+    script: list[Edit]
+    cost: int
+
+    @property
+    def ends(self) -> list[int]:
+        sizes = [len(piece.side(index in self.applied)) for index, piece in enumerate(self.pieces)]
+        return [start + size for start, size in zip(self.starts, sizes, strict=True)]
+
+
+def _settled(match: _Match, user: list[bytes], path: str) -> Iterator[tuple[int, Placed]]:
+    """Places every piece."""
+    starts, ends = match.starts, match.ends
+    for cluster in _clusters(match.text, starts, ends, match.script, user):
         if cluster.edits:
-            yield from _disputed(cluster, pieces, applied, text, starts, ends, user, path)
+            yield from _disputed(cluster, match, ends, user, path)
         else:
             (index,) = cluster.pieces
             shift = cluster.u1 - cluster.v1
             span = (starts[index] + shift, ends[index] + shift)
-            yield index, _untouched(pieces[index], index in applied, span, user, path)
+            yield index, _untouched(match.pieces[index], index in match.applied, span, user, path)
 
 
-def _closest(
-    base: list[bytes], pieces: list[_Piece], ledger: frozenset[int], user: list[bytes]
-) -> tuple[frozenset[int], list[bytes], list[int], list[Edit]]:
+def _closest(base: list[bytes], pieces: list[_Piece], ledger: frozenset[int], user: list[bytes]) -> _Match:
     """The mixture of base and agent that is nearest to the user's text: the ledger's unless another is nearer.
 
     A wrong ledger (another branch checked out, hunks accepted from another editor) heals itself here.
     """
-    text, starts = _mixture(base, pieces, ledger)
-    script = edits(text, user)
-    best = (ledger, text, starts, script)
-    cost = sum(edit.cost for edit in script)
-    everything = frozenset(range(len(pieces)))
-    for other in (frozenset[int](), everything):
-        # By the triangle inequality a mixture that far from the ledger's cannot be nearer than it.
-        distance = sum(len(pieces[i].removed) + len(pieces[i].added) for i in other ^ ledger)
-        if distance >= 2 * cost:
-            continue
-        text, starts = _mixture(base, pieces, other)
-        script = edits(text, user)
-        other_cost = sum(edit.cost for edit in script)
-        if other_cost < cost:
-            best, cost, ledger = (other, text, starts, script), other_cost, other
+    best = _match(base, pieces, ledger, user)
+    for other in (frozenset[int](), frozenset(range(len(pieces)))):
+        # By the triangle inequality a mixture that far from the best one cannot be nearer than it.
+        distance = sum(len(pieces[i].removed) + len(pieces[i].added) for i in other ^ best.applied)
+        if distance < 2 * best.cost:
+            best = min(best, _match(base, pieces, other, user), key=lambda match: match.cost)
     return best
+
+
+def _match(base: list[bytes], pieces: list[_Piece], applied: frozenset[int], user: list[bytes]) -> _Match:
+    text, starts = _mixture(base, pieces, applied)
+    script = edits(text, user)
+    return _Match(pieces, applied, text, starts, script, sum(edit.cost for edit in script))
 
 
 def _mixture(base: Sequence[bytes], pieces: Sequence[_Piece], applied: frozenset[int]) -> tuple[list[bytes], list[int]]:
@@ -192,33 +204,28 @@ _MAX_WORK: Final = 100_000
 
 
 def _disputed(
-    cluster: _Cluster,
-    pieces: list[_Piece],
-    applied: frozenset[int],
-    text: list[bytes],
-    starts: list[int],
-    ends: list[int],
-    user: list[bytes],
-    path: str,
+    cluster: _Cluster, match: _Match, ends: list[int], user: list[bytes], path: str
 ) -> Iterator[tuple[int, Placed]]:
     """Places the pieces near which the user edited: by the mixture of them that explains the user's rows best."""
-    members = [pieces[index] for index in cluster.pieces]
+    members = [match.pieces[index] for index in cluster.pieces]
     fixed: list[list[bytes]] = []
     done = cluster.v1
     for index in cluster.pieces:
-        fixed.append(text[done : starts[index]])
+        fixed.append(match.text[done : match.starts[index]])
         done = ends[index]
-    fixed.append(text[done : cluster.v2])
+    fixed.append(match.text[done : cluster.v2])
     here = user[cluster.u1 : cluster.u2]
-    before = tuple(index in applied for index in cluster.pieces)
+    before = tuple(index in match.applied for index in cluster.pieces)
     chosen = _exact(fixed, members, before, here)
     if chosen is None:
         chosen = _nearest(fixed, members, before, here)
     rows, local = _assembled(fixed, members, chosen)
     script = edits(rows, here)
+    # An edit that may as well have happened on the hunk's rows did happen there: nothing is guessed.
+    reaches = [_reach(rows, script, at, here) for at in range(len(script))]
     for index, piece, start, on in zip(cluster.pieces, members, local, chosen, strict=True):
         end = start + len(piece.side(on))
-        touching = [edit for edit in script if _touches(edit, start, end)]
+        touching = [edit for edit, reach in zip(script, reaches, strict=True) if _touches(reach, start, end)]
         if touching:
             first, last = _rows_in_dispute(script, touching, start, end)
             span = (cluster.u1 + first, cluster.u1 + last)
@@ -228,11 +235,11 @@ def _disputed(
             yield index, _untouched(piece, on, (start + shift, end + shift), user, path)
 
 
-def _touches(edit: Edit, start: int, end: int) -> bool:
-    """Whether the edit changes the rows, or, if there are none, one of the two neighbours or what is between them."""
+def _touches(reach: tuple[int, int], start: int, end: int) -> bool:
+    """Whether an edit changes the rows, or, if there are none, one of the two neighbours or what is between them."""
     if start == end:
-        return edit.a1 <= start <= edit.a2
-    return edit.a1 < end and edit.a2 > start
+        return reach[0] <= start <= reach[1]
+    return reach[0] < end and reach[1] > start
 
 
 def _rows_in_dispute(script: list[Edit], touching: list[Edit], start: int, end: int) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from plait.core import plan
 from plait.core.sessions import Run, Session
 from plait.engine import ports, worktrees
 from plait.engine.engine import Engine
+from plait.environment import pass_on
 from plait.errors import PlaitError
 from plait.supervisor import runs
 
@@ -54,11 +55,12 @@ def run_directory(engine: Engine, session: str, run: int) -> Path:
 
 
 async def _prepare(engine: Engine, session: Session) -> None:
-    taken = {other.prepared.port for other in engine.whole.sessions.values() if other.prepared}
     try:
         async with engine.preparing:
             made = await asyncio.to_thread(worktrees.prepare, engine.places, session)
-        port = await asyncio.to_thread(ports.assign, taken)
+        # Not in a thread: between looking for a free block and writing it down nobody else may look.
+        taken = {other.prepared.port for other in engine.whole.sessions.values() if other.prepared}
+        port = ports.assign(taken)
     except PlaitError as error:
         engine.submit(session.id, e.Failed(step="worktree", why=f"The worktree could not be made: {error}"))
         return
@@ -99,7 +101,8 @@ async def _launch(engine: Engine, session: Session, run: Run, directory: Path) -
     launch = _launch_of(session, run)
     if run.kind != "agent":
         await asyncio.to_thread(_verify_scripts, session, worktree)
-    environment = {**engine.environment(session.id), **_variables(session), **launch.env}
+    named = (*session.spec.agent.env, *engine.config().environment.passed)
+    environment = {**pass_on(engine.environment(session.id), named), **_variables(session), **launch.env}
     spec = runs.RunSpec(
         run=f"{session.id}-{run.number}",
         argv=launch.argv,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from plait.git.repo import branch_ref
 from plait.git.shadow import Shadow
-from plait.git.trees import snapshot
+from plait.git.trees import snapshot, tree_of
 from plait.git.worktrees import Worktree
 
 
@@ -78,5 +78,5 @@ def holds_only(shadow: Shadow, worktree: Worktree, base: str) -> bool:
         shadow.run("read-tree", "--end-of-options", base, index=index)
         if shadow.run("ls-files", "-z", "--others", work_tree=worktree.path, index=index).fields:
             return False
-        tree = shadow.run("rev-parse", "--verify", "--end-of-options", f"{base}^{{tree}}").text
-        return snapshot(shadow, worktree, "", scratch=place / "objects").tree == tree
+    with shadow.temporary() as scratch:
+        return snapshot(shadow, worktree, "", scratch=scratch).tree == tree_of(shadow, base)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,6 +147,7 @@ def identity(repo: Repo) -> tuple[str, str]:
     return values[0], values[1]
 
 
+@functools.lru_cache(maxsize=1024)
 def branch_ref(branch: str) -> str:
     """The full ref name of a branch, once `branch` is known to be a name and nothing else.
 

@@ -1,19 +1,20 @@
 """How a git process is started, and what its failures mean; the only place where one is.
 
-The rules, with their reasons in `ARCHITECTURE.md`: a fixed argument list and never a shell; no inherited
-`GIT_*`; no hook, no file system monitor, no automatic gc, no network; a process that takes too long is
-asked to end (TERM) and never killed, because git cleans up after the one and corrupts a repository by the
-other.
+A fixed argument list and never a shell; no inherited `GIT_*`; no hook, no file system monitor, no automatic
+gc, no network. A process that takes too long is asked to end (TERM) and never killed, because git cleans up
+after the one and corrupts a repository by the other.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import os
 import re
 import signal
 import subprocess
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,7 @@ _ENVIRONMENT = {
     "GIT_EDITOR": "false",
 }
 _ATTEMPTS = 3
+_INSTALL = "Install git 2.38 or newer and have it on the PATH."
 _GRACE_S = 15.0
 
 # `git worktree add` of anybody makes readers fail for the instant between creating and filling a file.
@@ -52,6 +54,7 @@ _COMMONDIR_RACE = re.compile(rb"failed to read (?P<file>\S*?worktrees/[^/\n]+/co
 _LOCK_HELD = re.compile(
     r"Unable to create '(?P<file>[^'\n]+\.lock)': File exists|could not lock config file (?P<config>\S+): File exists"
 )
+_MISSING = re.compile(r"unable to read (tree|sha1 file)|(bad|invalid|missing) (object|blob|tree)")
 _UNSAFE = re.compile(r"git config --global --add safe\.directory .+")
 
 
@@ -114,7 +117,7 @@ def git(
     variables.update(environment or {})
     settings = [part for setting in (*_ALWAYS, *config) for part in ("-c", setting)]
     for attempt in range(1, _ATTEMPTS + 1):
-        result = _run([*settings, "--no-pager", *args], cwd, variables, stdin, timeout_s, keep_open)
+        result = _run([*settings, "--no-pager"], args, cwd, variables, stdin, timeout_s, keep_open)
         raced = result.status != 0 and _COMMONDIR_RACE.search(os.fsencode(result.err))
         if not raced or writes or attempt == _ATTEMPTS:
             break
@@ -171,8 +174,8 @@ def _hint(err: str) -> str:
         )
     if "No space left on device" in err:
         return "The disk is full; free some space and try again. Nothing was removed."
-    if "unable to read tree" in err or "bad object" in err or "missing blob" in err or "invalid object" in err:
-        return "An object is missing: after gc --prune=now, or in a partial clone. Try `git fetch --refetch`."
+    if _MISSING.search(err):
+        return "An object is missing: after gc --prune=now, or in a partial clone; try git fetch --refetch."
     return ""
 
 
@@ -194,9 +197,9 @@ def _command() -> Any:
     _scrub()
     os.environ["GIT_PYTHON_REFRESH"] = "quiet"
     try:
-        import git.cmd
-
-        return git.cmd.Git
+        return importlib.import_module("git.cmd").Git
+    except ImportError as error:
+        raise GitError(f"git could not start: {error}.", _INSTALL) from error
     finally:
         _scrub()
 
@@ -210,6 +213,7 @@ def _scrub() -> None:
 
 
 def _run(
+    settings: Sequence[str],
     args: Sequence[str],
     cwd: Path,
     variables: Mapping[str, str],
@@ -224,7 +228,7 @@ def _run(
         raise GitError(f"git could not start: the directory {cwd} is gone.")
     try:
         handle = command(os.fspath(cwd)).execute(
-            [command.GIT_PYTHON_GIT_EXECUTABLE or "git", *args],
+            [command.GIT_PYTHON_GIT_EXECUTABLE or "git", *settings, *args],
             istream=subprocess.PIPE,
             as_process=True,
             env=variables,
@@ -234,9 +238,7 @@ def _run(
     except Exception as error:
         # GitPython turns a missing program into an exception of its own; the rest is OSError and ValueError
         # (a NUL in a path).
-        raise GitError(
-            f"git could not start: {error}.", "Install git 2.38 or newer and have it on the PATH."
-        ) from error
+        raise GitError(f"git could not start: {error}.", _INSTALL) from error
     # The wrapper signals and waits when it is collected; the process is ours to end.
     process: subprocess.Popen[bytes] = handle.proc
     handle.proc = None
@@ -254,5 +256,8 @@ def _run(
 def _ask_to_end(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGTERM)
-    with contextlib.suppress(subprocess.TimeoutExpired):
+    try:
         process.communicate(timeout=_GRACE_S)
+    except subprocess.TimeoutExpired:
+        # It may be stuck in the kernel. It keeps what locks it holds, and somebody who reads until it ends.
+        threading.Thread(target=process.communicate, name="git that does not end", daemon=True).start()

@@ -299,7 +299,10 @@ def _update_index(shadow: Shadow, index: Path, lines: Sequence[str], scratch: Pa
 
 
 def _on_disk(path: Path) -> bytes:
-    return os.fsencode(path.readlink()) if path.is_symlink() else path.read_bytes()
+    if path.is_symlink():
+        return os.fsencode(path.readlink())
+    # A nested repository is checked out as an empty directory.
+    return b"" if path.is_dir() else path.read_bytes()
 
 
 def _is_empty(path: Path) -> bool:

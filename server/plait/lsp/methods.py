@@ -81,6 +81,15 @@ async def session(connection: Connection, params: m.OfSession) -> View:
     }
 
 
+async def resources(connection: Connection, params: m.OfSessions) -> View:
+    """What the processes of running sessions take now; those that run none are left out."""
+    hub = hub_of(connection)
+    named = [hub.session(name) for name in params.sessions]
+    live = named or [session for session in hub.engine.whole.sessions.values() if session.live_run is not None]
+    taken = {session.id: await hub.resources(session) for session in live}
+    return {"resources": {session: one for session, one in taken.items() if one is not None}}
+
+
 async def wait(connection: Connection, params: m.Wait) -> View:
     """Answers when none of the sessions is queued or running."""
     hub = hub_of(connection)
@@ -180,17 +189,18 @@ async def output(connection: Connection, params: m.Output) -> View:
         return {"run": None, "offset": 0, "next": 0, "data": "", "ended": known.state not in (State.QUEUED, *LIVE)}
     directory = run_directory(hub.engine, known.id, number)
     deadline = time.monotonic() + params.wait_s
+    offset = params.offset if params.tail is None else max(0, _length(directory) - params.tail)
     while True:
         # Whether it is over is asked first: what is written before the end is then read with it.
         ended = all(run.ended is not None for run in hub.engine.session(known.id).runs if run.number == number)
-        data = await asyncio.to_thread(runs.read_output, directory, params.offset, params.limit)
+        data = await asyncio.to_thread(runs.read_output, directory, offset, params.limit)
         if data or ended or time.monotonic() >= deadline:
             break
         await asyncio.sleep(POLL_S)
-    end = params.offset + len(data)
+    end = offset + len(data)
     return {
         "run": number,
-        "offset": params.offset,
+        "offset": offset,
         "next": end,
         "data": base64.b64encode(data).decode(),
         "ended": ended and len(data) < params.limit,
@@ -337,6 +347,7 @@ METHODS = (
     Method("plait/run", run, m.Run, mutates=True, summary="Start one or more sessions on a task."),
     Method("plait/sessions", sessions, m.Sessions, summary="All sessions, in review order."),
     Method("plait/session", session, m.OfSession, summary="One session in full, with its hunks."),
+    Method("plait/resources", resources, m.OfSessions, summary="Processes, memory and CPU of what runs."),
     Method("plait/wait", wait, m.Wait, summary="Answer when the sessions have come to rest."),
     Method("plait/review", review, m.Where, summary="The sessions that wait for review."),
     Method("plait/hunks", hunks, m.Hunks, summary="The hunks in a document or of a session, where they lie now."),
@@ -419,6 +430,13 @@ def _result_view(result: Result) -> View:
         "files": result.files,
         "inEditor": result.in_editor,
     }
+
+
+def _length(directory: Path) -> int:
+    try:
+        return (directory / "output.log").stat().st_size
+    except OSError:
+        return 0
 
 
 def _below(path: str, wanted: set[str]) -> bool:

@@ -57,6 +57,12 @@ class OfSession(Params):
     session: str
 
 
+class OfSessions(Params):
+    """All that run, if none is named."""
+
+    sessions: tuple[str, ...] = ()
+
+
 class Wait(Params):
     sessions: tuple[str, ...]
     timeout_s: float | None = None
@@ -87,6 +93,8 @@ class Output(Params):
     run: int | None = None
     """The newest agent run if it is left out."""
     offset: Annotated[int, Field(ge=0)] = 0
+    tail: Annotated[int, Field(ge=1)] | None = None
+    """Begin so many bytes before what is the end now, and not at the offset."""
     limit: Annotated[int, Field(ge=1, le=1 << 20)] = 1 << 18
     wait_s: Annotated[float, Field(ge=0, le=60)] = 0
 

@@ -12,7 +12,7 @@ from plait.core.alignment import Placed
 from plait.core.changes import LINE_KINDS
 from plait.core.lines import LspText
 from plait.core.sessions import Session, State
-from plait.engine.review import Located
+from plait.engine.review import Located, waits
 from plait.lsp.connection import Connection
 from plait.lsp.editor import lsp_range, real
 from plait.lsp.hub import Hub
@@ -76,6 +76,7 @@ def hunk_view(session: Session, file: Located, row: Placed) -> dict[str, Any]:
         "kind": hunk.kind,
         "state": "rejected" if hunk.id in session.rejected and row.state != "applied" else row.state,
         "reason": row.reason,
+        "waits": waits(session, row),
         "start": row.start,
         "end": row.end,
         "removed": _lines(row.removed, file.change.binary),

@@ -8,7 +8,7 @@ The run directory is the truth, and everything about the run lies in it:
 | file | content |
 |---|---|
 | `run.json` | the intent, on disk before anything happens; no environment, which may hold secrets |
-| `program.py` | a copy of the program |
+| `program.py`, `program.pyc` | a copy of the program, as it is and compiled |
 | `lock` | held (flock) by the supervisor for life; who can take it knows that there is no supervisor; never unlinked |
 | `supervisor.json` | who supervises whom since when; on disk before the agent executes: without it nothing happened |
 | `output.log` | the agent's stdout and stderr, which it writes itself unless it has a terminal |

@@ -9,10 +9,11 @@ What it keeps in the run directory and what its control socket understands is de
 """
 
 # No pathlib: it costs 8 ms of every start and cannot work relative to an open directory.
-# ruff: noqa: PTH123, PTH208
+# ruff: noqa: PTH101, PTH108, PTH123, PTH208
 
 from __future__ import annotations
 
+import array  # noqa: F401 - socket.send_fds imports it late, when the installation may be gone
 import binascii
 import contextlib
 import ctypes
@@ -29,11 +30,16 @@ import sys
 import termios
 import time
 from collections import deque
-from typing import NamedTuple, NoReturn
+from collections.abc import Iterator
 
 if sys.platform != "linux":
     import _strptime  # noqa: F401 - time.strptime imports it late, when the installation may be gone
     import subprocess
+
+# The module typing would cost 9 ms of every start.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 WIRE_VERSIONS = [1]
 MARKER = "PLAIT_RUN"
@@ -50,29 +56,42 @@ RETRY_S = 0.25
 RUNNING, INTERRUPTED, TERMINATED, KILLED = range(4)
 
 
-class Spec(NamedTuple):
-    """What `run.json` asks for."""
+class Spec:
+    """What `run.json` asks for; raises ValueError if that is damaged."""
 
-    run: str
-    argv: list[str]
-    cwd: str
-    pty: bool
-    stdin: str
-    interrupt: str | None
-    grace_s: float
-    timeout_s: float | None
-    rows: int
-    columns: int
+    __slots__ = ("argv", "columns", "cwd", "grace_s", "interrupt", "pty", "rows", "run", "stdin", "timeout_s")
+
+    def __init__(self, raw: dict[str, object]) -> None:
+        try:
+            argv, size, interrupt, timeout = raw["argv"], raw["size"], raw["interrupt"], raw["timeout_s"]
+            if not isinstance(argv, list) or not argv or not isinstance(size, list):
+                raise ValueError("argv or size")
+            if interrupt not in (None, "INT", "TERM"):
+                raise ValueError("interrupt")
+            self.run = str(raw["run"])
+            self.argv = [str(word) for word in argv]
+            self.cwd = str(raw["cwd"])
+            self.pty = raw["pty"] is True
+            self.stdin = str(raw["stdin"])
+            self.interrupt = None if interrupt is None else str(interrupt)
+            self.grace_s = number(raw["grace_s"])
+            self.timeout_s = None if timeout is None else number(timeout)
+            self.rows, self.columns = int(size[0]), int(size[1])
+        except (KeyError, TypeError, ValueError, IndexError, Refusal) as error:
+            raise ValueError(f"run.json is damaged ({error}).") from error
 
 
-class Process(NamedTuple):
+class Process:
     """One row of the process table; `pid` and `ticks` together name a process for ever (within one boot)."""
 
-    pid: int
-    parent: int
-    group: int
-    ticks: int
-    zombie: bool
+    __slots__ = ("group", "parent", "pid", "ticks", "zombie")
+
+    def __init__(self, pid: int, parent: int, group: int, ticks: int, zombie: bool) -> None:
+        self.pid = pid
+        self.parent = parent
+        self.group = group
+        self.ticks = ticks
+        self.zombie = zombie
 
 
 class Refusal(Exception):  # noqa: N818 - it is an answer to a request and no fault
@@ -95,7 +114,7 @@ def main(arguments: list[str]) -> int:
         if exists(directory, "exit.json"):
             report(ready, {"ok": True, "ended": True})
             return 0
-        spec = read_spec(directory)
+        spec = Spec(read_json(directory, "run.json"))
         supervisor = Supervisor(directory, lock, spec)
         if adopting or exists(directory, "supervisor.json"):
             # A run is started once: whatever lies behind a written supervisor.json may have had its effects.
@@ -178,7 +197,8 @@ class Supervisor:
             standard = (slave, slave, slave)
         elif self.spec.stdin == "fifo":
             if not exists(self.directory, "input"):
-                os.mkfifo("input", 0o600, dir_fd=self.directory)
+                with inside(self.directory):
+                    os.mkfifo("input", 0o600)
             # Opened without waiting: a FIFO's reader waits for a writer, and its writer fails without a reader.
             reading = os.open("input", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self.directory)
             self._open_input()
@@ -250,18 +270,23 @@ class Supervisor:
             self.pidfd = open_pidfd(pid)
             if self.spec.stdin == "fifo" and not self.spec.pty:
                 self._open_input()
-        self._load_ids()
-        self._listen()
         self._catch_signals()
-        self._write_own_record()
-        if not exists(self.directory, "reserve"):
-            with contextlib.suppress(OSError):
+        try:
+            self._load_ids()
+            self._listen()
+            self._write_own_record()
+            if not exists(self.directory, "reserve"):
                 make_reserve(self.directory)
+        except OSError:
+            # A full disk must not keep the end of a run from being recorded, which waits until there is room.
+            if not self.agent_gone:
+                raise
 
     def prepare_loop(self) -> None:
         """Register what the loop listens to."""
         if self.listener:
             self.selector.register(self.listener, selectors.EVENT_READ, self._accept)
+        if self.wakeup[0] >= 0:
             self.selector.register(self.wakeup[0], selectors.EVENT_READ, self._wake)
         if self.pidfd is not None:
             self.selector.register(self.pidfd, selectors.EVENT_READ, self._agent_ended)
@@ -294,7 +319,8 @@ class Supervisor:
                 return self._record_exit(now)
             if self.phase < TERMINATED:
                 self._enter(TERMINATED, now, LEFTOVERS_GRACE_S)
-            self.until = min(self.until, now + LEFTOVERS_GRACE_S) if self.phase == TERMINATED else self.until
+            if self.phase == TERMINATED:
+                self.until = min(self.until, now + LEFTOVERS_GRACE_S)
         elif self.phase == RUNNING and now >= self._deadline():
             self.stop("timeout", True, self.spec.grace_s, now)
         if self.phase in (INTERRUPTED, TERMINATED) and now >= self.until:
@@ -673,15 +699,12 @@ class Supervisor:
         """Bind the control socket by its relative name: the length of the directory's path does not matter then."""
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         listener.setblocking(False)
-        os.fchdir(self.directory)
-        try:
-            if exists(self.directory, "control"):
-                # The lock is ours, so its owner is dead.
-                os.unlink("control", dir_fd=self.directory)
+        with inside(self.directory):
+            # The lock is ours, so the owner of a socket that is still there is dead.
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink("control")
             listener.bind("control")
-            os.chmod("control", 0o600, dir_fd=self.directory)
-        finally:
-            os.chdir("/")
+            os.chmod("control", 0o600)
         listener.listen(MOST_CLIENTS)
         self.listener = listener
 
@@ -903,9 +926,9 @@ def become_agent(
         close_all_but({0, 1, 2, kept})
         failing = kept
         signal.set_wakeup_fd(-1)
-        for number_ in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        for each in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
             try:
-                signal.signal(number_, signal.SIG_DFL)
+                signal.signal(each, signal.SIG_DFL)
             except (OSError, ValueError):
                 continue
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -1116,33 +1139,6 @@ def read_environment() -> dict[str, str]:
     return raw
 
 
-def read_spec(directory: int) -> Spec:
-    """The intent in `run.json`; raises ValueError if it is damaged."""
-    raw = read_json(directory, "run.json")
-    try:
-        argv = raw["argv"]
-        size = raw["size"]
-        interrupt, timeout = raw["interrupt"], raw["timeout_s"]
-        if not isinstance(argv, list) or not argv or not isinstance(size, list):
-            raise ValueError("argv or size")
-        if interrupt not in (None, "INT", "TERM"):
-            raise ValueError("interrupt")
-        return Spec(
-            run=str(raw["run"]),
-            argv=[str(word) for word in argv],
-            cwd=str(raw["cwd"]),
-            pty=raw["pty"] is True,
-            stdin=str(raw["stdin"]),
-            interrupt=str(interrupt) if interrupt else None,
-            grace_s=number(raw["grace_s"]),
-            timeout_s=None if timeout is None else number(timeout),
-            rows=int(size[0]),
-            columns=int(size[1]),
-        )
-    except (KeyError, TypeError, ValueError, IndexError, Refusal) as error:
-        raise ValueError(f"run.json is damaged ({error}).") from error
-
-
 def number(value: object) -> float:
     """A finite JSON number that is not negative; raises Refusal."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e12:
@@ -1179,6 +1175,16 @@ def make_reserve(directory: int) -> None:
     """Set space aside that is given up for `exit.json` when the disk is full."""
     with open(os.open("reserve", os.O_WRONLY | os.O_CREAT, 0o600, dir_fd=directory), "wb") as reserve:
         reserve.write(b"\0" * RESERVE_BYTES)
+
+
+@contextlib.contextmanager
+def inside(directory: int) -> Iterator[None]:
+    """For calls that know paths only: the run directory is the working directory meanwhile."""
+    os.fchdir(directory)
+    try:
+        yield
+    finally:
+        os.chdir("/")
 
 
 def exists(directory: int, name: str) -> bool:
