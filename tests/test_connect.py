@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.support.processes import fork
 
 from plait.connect import bind, connect, peer_uid
 
@@ -93,7 +94,7 @@ def test_another_user_is_seen_as_such_by_the_listener(tmp_path: Path) -> None:
         name = os.open(path, os.O_PATH)
         path.chmod(0o666)
         reading, writing = os.pipe()
-        child = os.fork()
+        child = fork()
         if child == 0:
             os.setuid(65534)
             peer = socket.socket(socket.AF_UNIX)

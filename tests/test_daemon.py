@@ -7,6 +7,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -163,8 +164,7 @@ def test_a_lock_file_that_is_a_link_is_refused(here: Home, tmp_path: Path) -> No
 
 
 @as_root
-def test_other_users_cannot_talk_to_the_daemon(here: Home, tmp_path: Path) -> None:
-    here.caller(start=True).close()
+def test_other_users_cannot_talk_to_the_daemon() -> None:
     program = (
         "import os, socket, sys; from plait.connect import connect; from pathlib import Path\n"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
@@ -173,20 +173,21 @@ def test_other_users_cannot_talk_to_the_daemon(here: Home, tmp_path: Path) -> No
         "else: print(peer.recv(100))"
     )
 
-    def visit() -> str:
-        command = [sys.executable, "-c", program, str(here.places.socket)]
-        return subprocess.run(command, env=here.env, capture_output=True, text=True, check=True).stdout.strip()
+    def visit(made: Home) -> str:
+        command = [sys.executable, "-c", program, str(made.places.socket)]
+        return subprocess.run(command, env=made.env, capture_output=True, text=True, check=True).stdout.strip()
 
-    assert visit() == "no way in"
-    for directory in (here.places.runtime, *here.places.runtime.parents):
-        if directory == tmp_path.parents[2]:
-            break
-        directory.chmod(0o755)
-    here.places.socket.chmod(0o666)
-    assert visit() == "b''"
-    assert "Refused a connection of the user with the id 65534" in here.places.log.read_text()
-    here.places.runtime.chmod(0o700)
-    assert here.status()["pid"] == here.pid()
+    # The directories that pytest gives are closed to others themselves.
+    with tempfile.TemporaryDirectory() as directory, home(Path(directory)) as made:
+        Path(directory).chmod(0o755)
+        made.caller(start=True).close()
+        assert visit(made) == "no way in"
+        made.places.runtime.chmod(0o755)
+        made.places.socket.chmod(0o666)
+        assert visit(made) == "b''"
+        assert "Refused a connection of the user with the id 65534" in made.places.log.read_text()
+        made.places.runtime.chmod(0o700)
+        assert made.status()["pid"] == made.pid()
 
 
 def test_a_path_longer_than_a_sockets_name_may_be_works(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ async def test_recorded_editors_are_served_through_the_proxy(client: Any) -> Non
     assert lenses[0].command.command == "tiny.accept"
     command = types.ExecuteCommandParams(command="tiny.accept", arguments=[{"uri": uri}])
     answer = await client.workspace_execute_command_async(command)
-    assert answer.ok
+    assert answer["ok"]
     answer = await client.protocol.send_request_async("plait/echo", {"text": "é😀", "times": 2})
     assert answer.text == "é😀é😀"
 

@@ -11,8 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import faulthandler
-import fcntl
-import json
 import logging
 import os
 import signal
@@ -20,15 +18,16 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from pydantic import BaseModel
 
 from plait import __version__
-from plait.connect import bind, connect, peer_uid
-from plait.dial import READY_FD, Manifest, dial, manifest, manifest_file, open_log, rotate_log, start_daemon
+from plait.connect import bind, peer_uid
+from plait.dial import READY_FD, dial, manifest_file, open_log, rotate_log, start_daemon
+from plait.election import elected, identity, locked, note_crash, write_manifest
 from plait.errors import PlaitError, StorageError
 from plait.lsp.client import PROTOCOL
 from plait.lsp.connection import Connection, Phase
@@ -44,11 +43,8 @@ MAX_CONNECTIONS = 64
 """Clients at the same time; one that has not introduced itself yields to a newcomer."""
 CHECK_S = 30.0
 """How often the daemon looks whether its socket and lock are still its own."""
-ELECTION_S = 8.0
-"""How long a newcomer waits for the lock of a daemon that accepts nobody any more."""
 FAREWELL_S = 5.0
 """How long connections may finish what changes something when the daemon ends."""
-CRASH_WINDOW_S = 60.0
 
 
 class Engine(Protocol):
@@ -93,7 +89,7 @@ def run(places: Places, make_engine: MakeEngine, features: Features, check_s: fl
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     # The daemon must outlive the terminal that it may have been started from.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    lock = _elected(places)
+    lock = elected(places)
     if lock is None:
         logger.info("Another daemon serves %s.", places.socket)
         _tell(starter, b"taken\n")
@@ -125,12 +121,12 @@ class _Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
-        self._crashes = _note_crash(self._places)
+        self._crashes = note_crash(self._places)
         # Clients that come before the engine is ready wait in the listener's queue.
         self._listener = self._listen()
         self._engine = self._make_engine(self._places)
         await self._engine.start()
-        _write_manifest(self._places, self._started)
+        write_manifest(self._places, PROTOCOL, self._started)
         logger.info("Daemon %s (pid %d) serves %s.", __version__, os.getpid(), self._places.socket)
         _tell(starter, b"ready\n")
         try:
@@ -240,10 +236,10 @@ class _Daemon:
             await asyncio.sleep(self._check_s)
             try:
                 self._keep_lock()
-                if _identity(self._places.socket) != self._identity:
+                if identity(self._places.socket) != self._identity:
                     logger.warning("%s was removed or replaced; binding it again.", self._places.socket)
                     self._rebind()
-                    _write_manifest(self._places, self._started)
+                    write_manifest(self._places, PROTOCOL, self._started)
                 _rotate_own_log(self._places.log)
             except (OSError, PlaitError) as error:
                 logger.warning("The self-check failed: %s", error)
@@ -260,10 +256,10 @@ class _Daemon:
         has it.
         """
         held = os.fstat(self._locks[-1])
-        if _identity(self._places.lock) == (held.st_dev, held.st_ino):
+        if identity(self._places.lock) == (held.st_dev, held.st_ino):
             return
         private_directory(self._places.runtime)
-        fresh = _locked(self._places.lock)
+        fresh = locked(self._places.lock)
         if fresh is None:
             self.stop("another daemon was elected after the lock file was removed")
         else:
@@ -273,7 +269,7 @@ class _Daemon:
         """Stops listening, and removes the socket and the manifest unless they are a successor's."""
         assert self._accepting is not None
         self._accepting.cancel()
-        if _identity(self._places.socket) == self._identity:
+        if identity(self._places.socket) == self._identity:
             self._places.socket.unlink(missing_ok=True)
             manifest_file(self._places).unlink(missing_ok=True)
 
@@ -305,52 +301,6 @@ def _methods(daemon: _Daemon) -> tuple[Method, ...]:
     )
 
 
-def _elected(places: Places) -> int | None:
-    """The descriptor that holds the lock, or None if a daemon that serves has it."""
-    deadline, pause = time.monotonic() + ELECTION_S, 0.01
-    while True:
-        lock = _locked(places.lock)
-        if lock is not None:
-            return lock
-        # One that is ending keeps its lock to the last, but accepts nobody any more.
-        with contextlib.suppress(OSError):
-            connect(places.socket, timeout=1.0).close()
-            return None
-        if time.monotonic() > deadline:
-            raise PlaitError(
-                f"Another process holds {places.lock} and serves nobody.",
-                "End the old `plait daemon` process; agents go on meanwhile.",
-            )
-        time.sleep(pause)
-        pause = min(pause * 1.5, 0.2)
-
-
-def _locked(path: Path) -> int | None:
-    try:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise StorageError(f"Could not open the lock {path}: {error.strerror}.") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(lock)
-        return None
-    held = os.fstat(lock)
-    if _identity(path) != (held.st_dev, held.st_ino):
-        # The file was removed between opening and locking: this lock would bind nobody.
-        os.close(lock)
-        return None
-    return lock
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    try:
-        found = path.lstat()
-    except OSError:
-        return (0, 0)
-    return (found.st_dev, found.st_ino)
-
-
 def _is_ours(peer: socket.socket) -> bool:
     try:
         uid = peer_uid(peer)
@@ -361,59 +311,6 @@ def _is_ours(peer: socket.socket) -> bool:
     logger.warning("Refused a connection of the user with the id %d.", uid)
     peer.close()
     return False
-
-
-def _write_manifest(places: Places, started: float) -> None:
-    said = Manifest(
-        pid=os.getpid(),
-        start_ticks=_start_ticks(),
-        boot_id=_boot_id(),
-        version=__version__,
-        protocol=PROTOCOL,
-        socket=str(places.socket),
-        started=started,
-    )
-    path = manifest_file(places)
-    fresh = path.with_name(f"{path.name}.{os.getpid()}")
-    fresh.write_text(json.dumps(asdict(said)))
-    fresh.replace(path)
-
-
-def _start_ticks() -> int:
-    try:
-        # Field 22 of proc(5); the second field is a name in parentheses that may hold spaces itself.
-        return int(Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()[19])
-    except (OSError, ValueError, IndexError):
-        return 0
-
-
-def _boot_id() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
-
-
-def _note_crash(places: Places) -> list[float]:
-    """The times of crashes in the last minute, with the one that a manifest left behind stands for."""
-    path = places.state / "crashes.json"
-    now = time.time()
-    try:
-        times = [float(moment) for moment in json.loads(path.read_bytes()) if 0 <= now - moment < CRASH_WINDOW_S]
-    except (OSError, ValueError, TypeError):
-        times = []
-    before = manifest(places)
-    if before is None:
-        return times
-    times.append(now)
-    logger.warning("The daemon before this one (pid %d) ended without stopping.", before.pid)
-    if len(times) >= 3:
-        logger.error("The daemon ended so %d times within a minute.", len(times))
-    manifest_file(places).unlink(missing_ok=True)
-    fresh = path.with_name(f"{path.name}.{os.getpid()}")
-    fresh.write_text(json.dumps(times[-20:]))
-    fresh.replace(path)
-    return times
 
 
 def _starter() -> int | None:
@@ -440,7 +337,7 @@ def _tell(starter: int | None, word: bytes) -> None:
 def _rotate_own_log(path: Path) -> None:
     """Puts the log aside when it is long, if it is this process's own output."""
     own = os.fstat(2)
-    if _identity(path) == (own.st_dev, own.st_ino) and rotate_log(path):
+    if identity(path) == (own.st_dev, own.st_ino) and rotate_log(path):
         fresh = open_log(path)
         os.dup2(fresh, 1)
         os.dup2(fresh, 2)

@@ -6,17 +6,17 @@ import base64
 import json
 import os
 import shutil
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from plait.errors import BusyError, ConflictError, GitError, NeedsApproval, NothingToDo, UsageError
-from plait.rpc import Caller
 from tests.support.plait import CONFIG, Plait, installed, script
 from tests.support.processes import eventually
 from tests.support.repo import commit, make_repo, manifest, refs, run_git, write
+
+from plait.errors import BusyError, ConflictError, GitError, NeedsApproval, NothingToDo, UsageError
+from plait.rpc import Caller
 
 LINES = "".join(f"line {number}\n" for number in range(40))
 
@@ -292,7 +292,7 @@ def test_set_up_runs_only_as_it_was_approved(plait: Plait, caller: Caller, top: 
     commit(top, "Set up")
     with pytest.raises(NeedsApproval) as refused:
         done(plait, caller, top, "touch x")
-    assert refused.value.data["commands"][1] == "cp .env used-env.log"
+    assert refused.value.data["commands"] == [f"echo $PLAIT_WORKSPACE_NAME >> {marker}", "cp .env used-env.log"]
     assert caller.request("plait/sessions", {"all": True})["sessions"] == []
     assert [ref for ref in refs(top) if "plait" in ref] == []
 
@@ -437,7 +437,7 @@ def test_a_link_out_of_the_repository_is_named_before_it_is_taken(plait: Plait, 
     assert not (top / "leak").is_symlink()
     caller.request("plait/accept", {"session": detail["id"], "hunks": [link["id"]]})
     assert (top / "leak").is_symlink()
-    assert os.readlink(top / "leak") == "/etc/passwd"
+    assert (top / "leak").readlink() == Path("/etc/passwd")
 
 
 def test_a_worktree_that_vanishes_is_told_and_never_replaced_by_another_place(

@@ -19,6 +19,8 @@ from plait.git.shadow import Shadow, held
 
 
 def fake_git(place: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    # What is loaded at the first use starts git as well, and shall meet the real one.
+    version()
     place.mkdir()
     (place / "git").write_text(f"#!/bin/sh\n{script}\n")
     (place / "git").chmod(0o755)
@@ -98,8 +100,7 @@ def test_a_reader_repeats_on_the_known_race_and_a_writer_does_not(
         ("fatal: Unable to create '/r/.git/index.lock': File exists.", "remove that file"),
         ("error: could not lock config file .git/config: File exists", r"\.git/config\.lock"),
         (
-            "fatal: detected dubious ownership in repository at '/r'\n\n"
-            + "\tgit config --global --add safe.directory /r",
+            "fatal: detected dubious ownership\n\n\tgit config --global --add safe.directory /r",
             "run: git config --global --add safe.directory /r",
         ),
         ("error: unable to write file: No space left on device", "disk is full"),

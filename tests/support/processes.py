@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 import uuid
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -111,6 +112,13 @@ class Bench:
 def python(code: str) -> tuple[str, ...]:
     """The argv of a small Python program."""
     return (sys.executable, "-I", "-S", "-u", "-c", code)
+
+
+def fork() -> int:
+    """os.fork for a child that only makes system calls; newer Pythons warn of it whenever there are threads."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
 
 
 async def exit_of(directory: Path) -> Exit:

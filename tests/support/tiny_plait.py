@@ -9,7 +9,7 @@ from typing import Any
 from lsprotocol import types
 from pydantic import BaseModel, Field
 
-from plait import daemon
+from plait import daemon, election
 from plait.errors import NothingToDo, StaleError
 from plait.lsp import capabilities, connection
 from plait.lsp.connection import Connection
@@ -168,6 +168,6 @@ def serve() -> int:
     """The daemon of the tests, as the variables TINY_VERSION and TINY_CHECK_S want it."""
     if version := os.environ.get("TINY_VERSION"):
         # As another release would.
-        for module in (daemon, capabilities, connection):
+        for module in (daemon, election, capabilities, connection):
             vars(module)["__version__"] = version
     return daemon.main(TinyEngine, FEATURES, float(os.environ.get("TINY_CHECK_S", daemon.CHECK_S)))

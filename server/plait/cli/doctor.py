@@ -215,12 +215,11 @@ def _tried(check: Callable[[], Iterator[Finding]]) -> list[Finding]:
 def _show(found: list[Finding]) -> None:
     from rich.text import Text
 
-    console = screen.console()
     styles = {"ok": "green", "warn": "yellow", "fail": "bold red"}
     for finding in found:
         line = Text.assemble(
             (f"{finding.state:<4}", styles[finding.state]), f"  {finding.name:<18} ", safe(finding.message)
         )
-        console.print(line, soft_wrap=True)
+        screen.put_styled(line)
         if finding.hint:
-            console.print(Text(f"{'':26}{safe(finding.hint)}", "dim"), soft_wrap=True)
+            screen.put_styled(Text(f"{'':26}{safe(finding.hint)}", "dim"))

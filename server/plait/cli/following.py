@@ -24,6 +24,11 @@ class Following:
         self._foreign: set[str] = set()
         """Sessions of other repositories."""
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing runs, and nothing waits to run."""
+        return not any(one["live"] or one["state"] == "queued" for one in self.sessions.values())
+
     def connect(self, start: bool) -> list[View]:
         """Every session that is new or changed since the last conversation. Raises PlaitError."""
         self.close()

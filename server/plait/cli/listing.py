@@ -11,11 +11,9 @@ import typer
 
 from plait.cli import client, screen
 from plait.cli.options import AsJson, Directory, Session
-from plait.cli.text import count, one_line, safe, safe_lines, size, span
-from plait.core.changes import LINE_KINDS
+from plait.cli.text import one_line, safe, safe_lines, size, span
 
 if TYPE_CHECKING:
-    from rich.table import Table
     from rich.text import Text
 
 View = dict[str, Any]
@@ -38,7 +36,7 @@ def list_sessions(
         return
     sessions = answer["sessions"]
     if sessions:
-        screen.console().print(_table(sessions, several=path is None))
+        _put_sessions(sessions, several=path is None)
     else:
         screen.note('There are no sessions here yet. Start one: plait run "What is to be done"')
     for problem in answer["problems"]:
@@ -63,67 +61,41 @@ def changes_of(session: View) -> Text:
     return Text.assemble(f"{session['files']} ", (f"+{session['added']} ", "green"), (f"-{session['removed']}", "red"))
 
 
-def grid(*columns: str) -> Table:
-    """A table without lines; a column's name ending in `>` is aligned to the right."""
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for name in columns:
-        table.add_column(name.rstrip(">"), justify="right" if name.endswith(">") else "left", no_wrap=True)
-    return table
-
-
-def _table(sessions: Sequence[View], several: bool) -> Table:
+def _put_sessions(sessions: Sequence[View], several: bool) -> None:
     from rich.text import Text
 
-    console = screen.console()
-    table = grid("id", "state", "title", "agent", "files", "age>", "reason")
-    for name, ratio in (("title", 3), ("reason", 2)):
-        column = next(column for column in table.columns if column.header == name)
-        column.overflow = "ellipsis"
-        if screen.on_terminal():
-            column.ratio, column.min_width = ratio, 12
-    narrow = screen.on_terminal() and console.width < 90
-    if narrow:
-        # A reason that cannot be read helps nobody; `plait show` has it.
-        table.columns.pop()
+    from plait.cli.columns import put_columns
+
     now = time.time()
-    for session in sessions:
-        title = one_line(session["title"])
-        if several:
-            title = f"{safe(session['repo'].rpartition('/')[2])}: {title}"
-        row: list[Text | str] = [
+    rows: list[tuple[Text | str, ...]] = [
+        (
             session["short"],
             Text(session["state"], screen.state_style(session)),
-            title,
+            safe(session["repo"].rpartition("/")[2]) if several else "",
+            one_line(session["title"]),
             safe(session["agent"]),
             changes_of(session),
             span(now - session["changed"]),
             Text(one_line(session["reason"] or ""), "dim"),
-        ]
-        table.add_row(*row[:6] if narrow else row)
-    return table
+        )
+        for session in sessions
+    ]
+    header = ("id", "state", "repository", "title", "agent", "files", "age>", "reason")
+    put_columns(header, rows, {"title": 3, "reason": 2, "repository": 1})
 
 
 def _show(session: View) -> None:
     from rich.text import Text
 
-    console = screen.console()
-    console.print(Text.assemble((session["short"], "bold"), "  ", (one_line(session["title"]), "bold")))
-    table = grid("", "")
-    table.show_header = False
-    table.columns[0].style = "dim"
-    table.columns[1].no_wrap = False
-    table.columns[1].overflow = "fold"
+    screen.put_styled(Text.assemble((session["short"], "bold"), "  ", (one_line(session["title"]), "bold")))
     for name, value in _facts(session):
-        table.add_row(name, value)
-    console.print(table)
+        screen.put_styled(Text.assemble((f"{name:<10}", "dim"), value))
     if session["prompt"].strip() != session["title"]:
         screen.put()
         screen.put("\n".join(f"  {line}" for line in safe_lines(session["prompt"].strip()).split("\n")))
     if session["hunks"]:
         screen.put()
-        console.print(_hunks(session["hunks"]))
+        _put_hunks(session["hunks"])
 
 
 def _facts(session: View) -> list[tuple[str, Text | str]]:
@@ -178,15 +150,15 @@ def _run(run: View, now: float) -> str:
     return f"{run['kind']}, {long} · {one_line(run['outcome']['reason'])}{message}"
 
 
-def _hunks(hunks: Sequence[View]) -> Table:
+def _put_hunks(hunks: Sequence[View]) -> None:
     from rich.text import Text
 
-    table = grid("hunk", "where", "lines", "state")
-    table.columns[1].overflow = "fold"
+    from plait.cli.columns import put_columns
+    from plait.core.changes import LINE_KINDS
+
+    rows: list[tuple[Text | str, ...]] = []
     for hunk in hunks:
-        place = safe(hunk["path"])
-        place += f":{hunk['start'] + 1}" if hunk["kind"] in LINE_KINDS else f" ({hunk['kind']})"
+        place = f":{hunk['start'] + 1}" if hunk["kind"] in LINE_KINDS else f" ({hunk['kind']})"
         figures = Text.assemble((f"+{hunk['stats']['added']} ", "green"), (f"-{hunk['stats']['removed']}", "red"))
-        reason = f" · {one_line(hunk['reason'])}" if hunk["reason"] else ""
-        table.add_row(hunk["id"], place, figures, f"{hunk['state']}{reason}")
-    return table
+        rows.append((hunk["id"], f"{safe(hunk['path'])}{place}", figures, hunk["state"], one_line(hunk["reason"])))
+    put_columns(("hunk", "where", "lines", "state", "reason"), rows, {"where": 2, "reason": 1})

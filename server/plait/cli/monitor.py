@@ -33,12 +33,15 @@ TAIL = 4096
 """Bytes at the end of an output in which its last line is looked for."""
 
 
-def monitor(following: Following, place: str) -> None:
-    """Show the sessions in full screen until the user quits. Raises PlaitError if the daemon cannot be started."""
+def monitor(following: Following, place: str, until_idle: bool = False) -> None:
+    """Show the sessions in full screen until the user quits, or until nothing runs or is queued if that is asked.
+
+    Raises PlaitError if the daemon cannot be started.
+    """
     following.connect(start=True)
     console = screen.console()
     with _keys() as keys, _quiet_end(), Live(console=console, screen=True, auto_refresh=False) as live:
-        _Monitor(following, place, console, live, keys).run()
+        _Monitor(following, place, console, live, keys).run(until_idle)
     following.close()
 
 
@@ -56,10 +59,12 @@ class _Monitor:
         self._cpu_at: dict[str, tuple[float, float]] = {}
         self._drawn = self._asked = self._tried = 0.0
 
-    def run(self) -> None:
+    def run(self, until_idle: bool) -> None:
         self._draw()
         while True:
             changed = self._listen()
+            if until_idle and self.away_since is None and self.following.idle:
+                return
             key = self._key()
             if key in ("q", "Q", "\x03"):
                 return

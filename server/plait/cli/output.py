@@ -100,17 +100,16 @@ def _coloured(text: str) -> None:
 def _stat(files: list[dict[str, Any]]) -> None:
     from rich.text import Text
 
-    from plait.cli.listing import grid
+    from plait.cli.columns import put_columns
 
-    table = grid("file", "lines")
-    table.show_header = False
+    rows: list[tuple[Text | str, ...]] = []
     for file in files:
         name = safe(file["path"])
         if file["oldPath"] and file["oldPath"] != file["path"]:
             name = f"{safe(file['oldPath'])} → {name}"
         figures = Text.assemble((f"+{file['added']} ", "green"), (f"-{file['removed']}", "red"))
-        table.add_row(name, Text("binary") if file["binary"] else figures)
-    screen.console().print(table)
+        rows.append((name, "binary" if file["binary"] else figures))
+    put_columns(("file", "lines"), rows, {"file": 1})
     added, removed = (sum(file[key] for file in files) for key in ("added", "removed"))
     screen.put(f"{count(len(files), 'file')}, +{added} -{removed}")
 

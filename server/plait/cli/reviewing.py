@@ -100,28 +100,27 @@ def _next(queue: list[View], as_json: bool) -> None:
 def _show(queue: list[View]) -> None:
     from rich.text import Text
 
-    from plait.cli.listing import changes_of, grid
+    from plait.cli.columns import put_columns
+    from plait.cli.listing import changes_of
 
-    table = grid("id", "title", "agent", "state", "files", "hunks", "waits>", "first")
-    for name, ratio in (("title", 3), ("first", 2)):
-        column = next(column for column in table.columns if column.header == name)
-        column.overflow = "ellipsis"
-        if screen.on_terminal():
-            column.ratio, column.min_width = ratio, 10
+    rows: list[tuple[Text | str, ...]] = []
     for session in queue:
         hunks = Text(str(session["waiting"]))
         if session["conflicting"]:
             hunks.append(f" ({count(session['conflicting'], 'conflict')})", "red")
-        table.add_row(
-            session["short"],
-            one_line(session["title"]),
-            safe(session["agent"]),
-            Text(session["state"], screen.state_style(session)),
-            changes_of(session),
-            hunks,
-            span(session["age"]),
-            safe(session["next"]["path"]),
+        rows.append(
+            (
+                session["short"],
+                one_line(session["title"]),
+                safe(session["agent"]),
+                Text(session["state"], screen.state_style(session)),
+                changes_of(session),
+                hunks,
+                span(session["age"]),
+                safe(session["next"]["path"]),
+            )
         )
-    screen.console().print(table)
+    header = ("id", "title", "agent", "state", "files", "hunks", "waits>", "first")
+    put_columns(header, rows, {"title": 3, "first": 2})
     if screen.on_terminal():
         screen.note("Go through them: plait review --next")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from plait.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
 STYLES: Mapping[str, str] = {
     "needs input": "bold yellow",
@@ -57,13 +59,24 @@ def can_ask() -> bool:
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
+def width() -> int | None:
+    """The cells of a line of the terminal; none for a pipe, where lines are as long as they are."""
+    return shutil.get_terminal_size().columns if on_terminal() else None
+
+
 def console() -> Console:
-    """Rich's console; a pipe gets whole lines, however long."""
+    """Rich's console for the terminal; it interprets nothing in the texts that it is given."""
     from rich.console import Console
 
+    return Console(highlight=False, markup=False, emoji=False)
+
+
+def put_styled(line: Text) -> None:
+    """One line, coloured on a terminal."""
     if on_terminal():
-        return Console(highlight=False, markup=False, emoji=False, soft_wrap=False)
-    return Console(highlight=False, markup=False, emoji=False, width=10_000, color_system=None, force_terminal=False)
+        console().print(line, soft_wrap=True)
+    else:
+        put(line.plain)
 
 
 def ask(question: str) -> bool:

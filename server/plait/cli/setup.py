@@ -24,17 +24,16 @@ def agents(as_json: AsJson = False) -> None:
         return
     if not answer["agents"]:
         raise NothingToDo("No agent is configured.", "Add [agents.NAME] to config.toml, or give one after `--`.")
-    from plait.cli.listing import grid
+    from plait.cli.columns import put_columns
 
-    table = grid("agent", "kind", "program", "command")
-    table.columns[3].overflow = "ellipsis"
+    rows = []
     for agent in answer["agents"]:
         program = safe(agent["path"]) if agent["path"] else "not found" if agent["command"] else ""
         if agent["kind"] is not None and not agent["supported"]:
             program = "not supported yet"
         command = one_line(shlex.join(agent["command"]))
-        table.add_row(safe(agent["name"]), agent["kind"] or "known", program, command)
-    screen.console().print(table)
+        rows.append((safe(agent["name"]), agent["kind"] or "known", program, command))
+    put_columns(("agent", "kind", "program", "command"), rows, {"command": 2, "program": 1})
 
 
 def approve(

@@ -17,6 +17,7 @@ from plait.rpc import ConnectionLostError
 
 def watch(
     everywhere: Annotated[bool, typer.Option("--everywhere", "-e", help="Sessions of all repositories.")] = False,
+    until_idle: Annotated[bool, typer.Option("--until-idle", help="End when nothing runs or is queued.")] = False,
     directory: Directory = None,
 ) -> None:
     """Watch the sessions: what needs you, what works, what waits. `q` quits.
@@ -28,28 +29,31 @@ def watch(
     if screen.on_terminal():
         from plait.cli.monitor import monitor
 
-        monitor(following, top.name if top else "all repositories")
+        monitor(following, top.name if top else "all repositories", until_idle)
     else:
-        _lines(following)
+        _lines(following, until_idle)
 
 
-def _lines(following: Following) -> None:
+def _lines(following: Following, until_idle: bool) -> None:
     """One line for each session that is there, and then one for each change of a state or its reason."""
     shown: dict[str, object] = {}
-    start = True
+    first = True
     while True:
         try:
             changed = following.connect(start=True)
-            if not start:
+            if not first:
                 screen.note("plait: connected to the daemon again.")
-            start = False
             while True:
                 for session in changed:
                     said = (session["state"], session["reason"])
-                    if shown.get(session["id"]) != said and not (session["state"] == "trashed" and not shown):
+                    # What was in the trash already is nobody's news.
+                    if shown.get(session["id"]) != said and not (first and session["state"] == "trashed"):
                         screen.put(_line(session))
                     shown[session["id"]] = said
+                first = False
                 sys.stdout.flush()
+                if until_idle and following.idle:
+                    return
                 changed = following.changed(None)
         except ConnectionLostError:
             screen.note("plait: the daemon went away; connecting again.")

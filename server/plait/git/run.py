@@ -15,6 +15,7 @@ import re
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +46,8 @@ _ENVIRONMENT = {
     "GIT_LFS_SKIP_SMUDGE": "1",
     "GIT_EDITOR": "false",
 }
-_ATTEMPTS = 3
+# On a busy machine the other git may not get its turn for a while.
+_PAUSES_S = (0.02, 0.1, 0.4, 1.5)
 _INSTALL = "Install git 2.38 or newer and have it on the PATH."
 _GRACE_S = 15.0
 
@@ -116,11 +118,12 @@ def git(
         variables["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = ":".join(_quoted(place) for place in alternates)
     variables.update(environment or {})
     settings = [part for setting in (*_ALWAYS, *config) for part in ("-c", setting)]
-    for attempt in range(1, _ATTEMPTS + 1):
+    for pause_s in (*_PAUSES_S, None):
         result = _run([*settings, "--no-pager"], args, cwd, variables, stdin, timeout_s, keep_open)
         raced = result.status != 0 and _COMMONDIR_RACE.search(os.fsencode(result.err))
-        if not raced or writes or attempt == _ATTEMPTS:
+        if not raced or writes or pause_s is None:
             break
+        time.sleep(pause_s)
     if check and result.status != 0:
         raise failure(args, result)
     return result
@@ -164,7 +167,10 @@ def _hint(err: str) -> str:
     raced = _COMMONDIR_RACE.search(os.fsencode(err))
     if raced:
         broken = os.fsdecode(raced["file"]).removesuffix("/commondir")
-        return f"A `git worktree add` was killed and left {broken} half made; remove that directory to repair git."
+        return (
+            f"If no git is running, a killed `git worktree add` left {broken} half made: "
+            "remove that directory to repair git."
+        )
     if "dubious ownership" in err:
         command = _UNSAFE.search(err)
         return (

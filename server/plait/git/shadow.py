@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from plait.errors import GitError, StorageError
+from plait.git.removal import remove_tree
 from plait.git.repo import Repo
 from plait.git.run import Result, encoded, git
 from plait.paths import private_directory
@@ -49,6 +50,8 @@ _KEYS = (
 _COPIED = ("info/exclude", "info/attributes", "info/sparse-checkout", "shallow")
 _LARGEST_COPY = 4 * 1024 * 1024
 _POLL_S = 0.01
+_ABANDONED_S = 24 * 3600.0
+_DISK = "Check the disk and its permissions."
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,12 @@ class Shadow:
     def temporary(self) -> Iterator[Path]:
         """A private directory that is gone afterwards: for an index, or for objects that nobody shall
         keep."""
-        with tempfile.TemporaryDirectory(dir=private_directory(self.home / "tmp"), ignore_cleanup_errors=True) as name:
+        place = private_directory(self.home / "tmp")
+        try:
+            made = tempfile.TemporaryDirectory(dir=place, ignore_cleanup_errors=True)
+        except OSError as error:
+            raise StorageError(f"Could not write in {place}: {error.strerror}.", _DISK) from error
+        with made as name:
             yield Path(name)
 
     @contextlib.contextmanager
@@ -136,6 +144,7 @@ def shadow(repo: Repo, state: Path) -> Shadow:
     Raises StorageError if it cannot be written, GitError if the repository's configuration cannot be read.
     """
     found = Shadow(repo, private_directory(private_directory(state / "repos") / repo.key))
+    _sweep(found.home / "tmp")
     wanted = {"config": _config(repo), **_copies(repo), "HEAD": b"ref: refs/heads/none\n"}
     if _up_to_date(found.git_dir, wanted):
         return found
@@ -143,6 +152,14 @@ def shadow(repo: Repo, state: Path) -> Shadow:
         if not _up_to_date(found.git_dir, wanted):
             _write(found, wanted)
     return found
+
+
+def _sweep(place: Path) -> None:
+    # A kill leaves its temporary directory; after a day nobody works in it any more.
+    with contextlib.suppress(FileNotFoundError):
+        for left in place.iterdir():
+            if left.lstat().st_mtime < time.time() - _ABANDONED_S:
+                remove_tree(left)
 
 
 @contextlib.contextmanager
@@ -154,7 +171,10 @@ def held(path: Path, timeout_s: float) -> Iterator[int]:
     if not own.acquire(timeout=timeout_s):
         raise _busy(path, timeout_s)
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise StorageError(f"Could not open the lock {path}: {error.strerror}.", _DISK) from error
         try:
             while not _locked(descriptor):
                 if time.monotonic() > deadline:
@@ -288,6 +308,4 @@ def _write(found: Shadow, wanted: Mapping[str, bytes]) -> None:
                 fresh.write_bytes(wanted[name])
                 fresh.replace(git_dir / name)
     except OSError as error:
-        raise StorageError(
-            f"Could not write {git_dir}: {error.strerror}.", "Check the disk and its permissions."
-        ) from error
+        raise StorageError(f"Could not write {git_dir}: {error.strerror}.", _DISK) from error

@@ -19,7 +19,7 @@ from typing import Literal
 from plait.errors import GitError, StorageError, UsageError
 from plait.git.removal import remove_tree
 from plait.git.repo import Repo, branch_ref
-from plait.git.run import Result, git
+from plait.git.run import Result, failure, git
 from plait.git.shadow import Shadow
 
 Outcome = Literal["deleted", "missing", "moved", "checked out"]
@@ -98,7 +98,7 @@ def recover(shadow: Shadow, intent: Intent) -> Worktree | None:
     with shadow.filling(intent.path) as fill:
         with shadow.writer():
             worktree = _complete(shadow.repo, intent)
-            if worktree is None:
+            if worktree is None or _value(shadow.repo, branch_ref(intent.branch)) != intent.base:
                 _undo(shadow, intent)
                 return None
             for name in ("index.lock", "HEAD.lock"):
@@ -178,24 +178,17 @@ def _claim_place(path: Path) -> None:
 
 
 def _make_branch(repo: Repo, intent: Intent, lock: int) -> None:
-    ref = branch_ref(intent.branch)
-    args = [
-        "update-ref",
-        "--create-reflog",
-        "-m",
-        _mark(intent),
-        "--end-of-options",
-        ref,
-        intent.base,
-        "0" * len(intent.base),
-    ]
-    if _value(repo, ref) is not None:
+    ref, absent = branch_ref(intent.branch), "0" * len(intent.base)
+    # The mark in the branch's log is what lets `recover` tell our branch from one that the user made meanwhile.
+    args = ["update-ref", "--create-reflog", "-m", _mark(intent), "--end-of-options", ref, intent.base, absent]
+    common = repo.common_dir
+    made = git(args, cwd=common, git_dir=common, environment=_WHO, writes=True, check=False, keep_open=[lock])
+    if "reference already exists" in made.err:
         raise UsageError(
             f"A branch {intent.branch} exists already.", "Choose another name, or delete it if it is not needed."
         )
-    # The mark in the branch's log is what lets `recover` tell our branch from one that the user made
-    # meanwhile.
-    git(args, cwd=repo.common_dir, git_dir=repo.common_dir, environment=_WHO, writes=True, keep_open=[lock])
+    if made.status != 0:
+        raise failure(args, made)
 
 
 def _register(repo: Repo, intent: Intent, locks: list[int]) -> Worktree:
@@ -237,7 +230,7 @@ def _complete(repo: Repo, intent: Intent) -> Worktree | None:
             and _text(admin / "HEAD") == f"ref: {ref}"
             and _text(intent.path / ".git") == f"gitdir: {admin}"
         )
-        if whole and _value(repo, ref) == intent.base:
+        if whole:
             return Worktree(intent.path, admin, intent.branch)
     return None
 

@@ -1,0 +1,47 @@
+# Two commands do all the set-up: `make demo` and `make test`. `make check` is the quick part of the tests.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input install --constraint .ci/constraints.txt
+WORKERS ?= 2
+
+.PHONY: demo test check lint unit format bench clean
+
+demo: $(VENV)/.runtime
+	@$(BIN)/plait demo
+
+test: $(VENV)/.dev lint
+	$(BIN)/pytest --numprocesses=$(WORKERS) --dist=worksteal
+
+check: lint unit
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff format --check --quiet server tests bench
+	$(BIN)/ruff check --quiet server tests bench
+	$(BIN)/mypy
+
+unit: $(VENV)/.dev
+	$(BIN)/pytest --numprocesses=$(WORKERS) --dist=worksteal -m "not slow" tests/core tests/agents tests/engine tests/test_structure.py tests/test_protocol_page.py tests/test_wire.py
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format server tests bench
+	$(BIN)/ruff check --fix server tests bench
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m bench
+
+clean:
+	rm -rf $(VENV) build dist
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Plait needs Python 3.11 or newer; set PYTHON=..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: pyproject.toml .ci/constraints.txt | $(BIN)/python
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml .ci/constraints.txt | $(BIN)/python
+	$(PIP) --editable '.[dev]'
+	@touch $(VENV)/.runtime $@
