@@ -13,14 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.daemons import Home, gone, home, until
-from tests.support.tiny_program import COMMAND
 
 from plait import __version__, dial
 from plait.connect import bind, connect
 from plait.errors import PlaitError, StorageError
 from plait.rpc import Caller
 from plait.wire import frame
+from tests.support.daemons import Home, gone, home, until
+from tests.support.tiny_program import COMMAND
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from lsprotocol import types
 from pytest_lsp import client_capabilities, make_test_lsp_client
-from tests.support.daemons import Home, gone, home, until
-from tests.support.tiny_program import PROGRAM
 
 from plait import __version__
 from plait.wire import Framer, frame
+from tests.support.daemons import Home, gone, home, until
+from tests.support.tiny_program import PROGRAM
 
 PARAMS: dict[str, object] = {"processId": None, "rootUri": None, "capabilities": {}}
 INITIALIZE = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": PARAMS}

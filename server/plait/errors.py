@@ -34,7 +34,7 @@ class UsageError(PlaitError):
 class NothingToDo(PlaitError):
     """What was asked for is already so."""
 
-    code = -32001
+    code = -32015
     exit_status = 3
 
 
@@ -44,7 +44,7 @@ class NeedsApproval(PlaitError):
     `data["commands"]` lists them, `data["source"]` names the file, `data["key"]` is what an approval is stored under.
     """
 
-    code = -32002
+    code = -32014
     exit_status = 4
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from tests.support.cli import Plait, Repos, terminal
 from tests.support.repo import commit, manifest, refs, run_git, write
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.support.repo import make_repo
 
 from plait.git.repo import find
 from plait.git.shadow import Shadow, shadow
+from tests.support.repo import make_repo
 
 
 @pytest.fixture

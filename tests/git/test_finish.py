@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.support.repo import commit, make_repo, manifest, refs, run_git, user_commands_work, write
 
 from plait.errors import ConflictError, GitError, NothingToDo, PlaitError, UsageError
 from plait.git import checkout
@@ -17,6 +16,7 @@ from plait.git.repo import find, resolve_base
 from plait.git.shadow import Shadow, shadow
 from plait.git.trees import tree_of, write_tree
 from plait.git.worktrees import Intent, Worktree, create
+from tests.support.repo import commit, make_repo, manifest, refs, run_git, user_commands_work, write
 
 WHO = ("Ada", "ada@example.org")
 START: dict[str, str | bytes] = {"a.txt": "".join(f"{n}\n" for n in range(30)), "b.txt": "b\n", "d/c.txt": "c\n"}

@@ -7,7 +7,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.support.repo import commit, make_repo, run_git, write
 
 from plait.errors import PlaitError
 from plait.git import merges, trees
@@ -16,6 +15,7 @@ from plait.git.repo import current_branch, default_branch, features, find, ident
 from plait.git.shadow import Shadow, shadow
 from plait.git.trash import purge, restore, trash
 from plait.git.worktrees import Intent, Worktree, create, delete_branch, head, listed
+from tests.support.repo import commit, make_repo, run_git, write
 
 HOOKS = (
     "applypatch-msg",

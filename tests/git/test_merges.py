@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.support.repo import commit, manifest, run_git, write
 
 from plait.errors import GitError
 from plait.git.merges import is_ancestor, merge_base, merge_trees
@@ -13,6 +12,7 @@ from plait.git.shadow import Shadow
 from plait.git.trees import commit as make_commit
 from plait.git.trees import entries, snapshot
 from plait.git.worktrees import Intent, create
+from tests.support.repo import commit, manifest, run_git, write
 
 
 def side(top: Path, name: str, files: dict[str, str | bytes]) -> str:

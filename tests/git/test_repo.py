@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.support.repo import commit, make_repo, run_git, write
 
 from plait.errors import GitError, UsageError
 from plait.git.repo import (
@@ -21,6 +20,7 @@ from plait.git.repo import (
 from plait.git.shadow import shadow
 from plait.git.trees import changes, snapshot
 from plait.git.worktrees import Intent, create
+from tests.support.repo import commit, make_repo, run_git, write
 
 
 def test_it_is_found_from_a_subdirectory_a_file_and_what_does_not_exist_yet(top: Path) -> None:

@@ -9,13 +9,13 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.support.repo import run_git
 
 from plait.errors import GitError
 from plait.git import run
 from plait.git.repo import find
 from plait.git.run import decoded, encoded, git, version
 from plait.git.shadow import Shadow, held
+from tests.support.repo import run_git
 
 
 def fake_git(place: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:

@@ -7,11 +7,11 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.support.repo import make_repo, run_git
 
 from plait.errors import GitError, StorageError
 from plait.git.repo import find
 from plait.git.shadow import Shadow, held, shadow
+from tests.support.repo import make_repo, run_git
 
 
 def test_what_a_kill_left_is_removed_after_a_day_and_not_before(shaded: Shadow, tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.support.repo import commit, make_repo, manifest, refs, run_git, user_commands_work, write
 
 from plait.errors import GitError
 from plait.git.removal import remove_tree, size
@@ -16,6 +15,7 @@ from plait.git.repo import resolve_base
 from plait.git.shadow import Shadow
 from plait.git.trash import purge, restore, trash
 from plait.git.worktrees import Intent, Worktree, create, listed
+from tests.support.repo import commit, make_repo, manifest, refs, run_git, user_commands_work, write
 
 
 def session(shaded: Shadow, place: Path) -> Worktree:

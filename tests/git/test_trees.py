@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 
 import pytest
-from tests.support.repo import commit, make_repo, manifest, refs, run_git, write
 
 from plait.errors import GitError
 from plait.git.repo import features, find, resolve_base
@@ -24,6 +23,7 @@ from plait.git.trees import (
     write_tree,
 )
 from plait.git.worktrees import Intent, Worktree, create
+from tests.support.repo import commit, make_repo, manifest, refs, run_git, write
 
 
 def session(shaded: Shadow, place: Path, name: str = "one") -> Worktree:

@@ -13,13 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from tests.support.repo import commit, make_repo, manifest, refs, run_git, user_commands_work, write
 
 from plait.errors import GitError, PlaitError, UsageError
 from plait.git.repo import find, resolve_base
 from plait.git.run import version
 from plait.git.shadow import Shadow, shadow
 from plait.git.worktrees import Intent, create, delete_branch, head, listed, recover
+from tests.support.repo import commit, make_repo, manifest, refs, run_git, user_commands_work, write
 
 
 def intent(shaded: Shadow, place: Path, name: str = "one") -> Intent:

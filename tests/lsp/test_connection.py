@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 from lsprotocol import types
-from tests.support.lsp import Peer, eventually, pair
-from tests.support.tiny_plait import FEATURES, TinyEngine
 
 from plait.lsp.connection import MAX_UNREAD, Connection
 from plait.lsp.tables import Features, Method
 from plait.paths import Places
 from plait.wire import frame
+from tests.support.lsp import Peer, eventually, pair
+from tests.support.tiny_plait import FEATURES, TinyEngine
 
 
 @pytest.fixture

@@ -19,10 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from plait.paths import Places
 from tests.support.processes import eventually, proc
 from tests.support.repo import make_repo
-
-from plait.paths import Places
 
 CONFIG = """
 [limits]

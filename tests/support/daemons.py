@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tests.support.tiny_program import COMMAND, PROGRAM
-
 from plait import dial
 from plait.paths import Places
 from plait.rpc import Caller
+from tests.support.tiny_program import COMMAND, PROGRAM
 
 ROOT = Path(__file__).resolve().parents[2]
 

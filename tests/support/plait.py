@@ -12,12 +12,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tests.support.processes import MARK, eventually, marked, state_of, supervisors_below
-
 from plait.dial import dial, manifest
 from plait.environment import pass_on
 from plait.paths import Places, places
 from plait.rpc import Caller
+from tests.support.processes import MARK, eventually, marked, state_of, supervisors_below
 
 CONFIG = """
 [limits]

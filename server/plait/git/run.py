@@ -120,7 +120,7 @@ def git(
     settings = [part for setting in (*_ALWAYS, *config) for part in ("-c", setting)]
     for pause_s in (*_PAUSES_S, None):
         result = _run([*settings, "--no-pager"], args, cwd, variables, stdin, timeout_s, keep_open)
-        raced = result.status != 0 and _COMMONDIR_RACE.search(os.fsencode(result.err))
+        raced = result.status != 0 and _COMMONDIR_RACE.search(encoded(result.err))
         if not raced or writes or pause_s is None:
             break
         time.sleep(pause_s)
@@ -164,9 +164,9 @@ def _hint(err: str) -> str:
     if held:
         file = held["file"] or f"{held['config']}.lock"
         return f"Another git process holds {file}. If none is running any more, remove that file and try again."
-    raced = _COMMONDIR_RACE.search(os.fsencode(err))
+    raced = _COMMONDIR_RACE.search(encoded(err))
     if raced:
-        broken = os.fsdecode(raced["file"]).removesuffix("/commondir")
+        broken = decoded(raced["file"]).removesuffix("/commondir")
         return (
             f"If no git is running, a killed `git worktree add` left {broken} half made: "
             "remove that directory to repair git."

@@ -24,7 +24,7 @@ class TextDocument(Params):
 
 class AgentCount(Params):
     name: str
-    count: Annotated[int, Field(ge=1, le=50)] = 1
+    count: Annotated[int, Field(ge=1)] = 1
 
 
 class Run(Params):
