@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.support.processes import fork
 
 from plait.connect import bind, connect, peer_uid
+from tests.support.processes import fork
 
 
 def deep(directory: Path, length: int) -> Path:

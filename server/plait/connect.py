@@ -11,7 +11,6 @@ import os
 import socket
 import struct
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -94,6 +93,9 @@ def _short(path: Path) -> Iterator[str]:
         finally:
             os.close(directory)
     # $TMPDIR may be long itself.
+    # Only where a short link is needed: this import costs the proxy milliseconds.
+    import tempfile
+
     with tempfile.TemporaryDirectory(prefix="plait-", dir="/tmp") as private:
         link = Path(private, "d")
         link.symlink_to(path.parent.absolute())

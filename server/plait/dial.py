@@ -15,9 +15,8 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from plait import __version__
 from plait.connect import connect, peer_uid
@@ -44,8 +43,7 @@ class NoDaemonError(PlaitError):
     code = -32005
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
+class Manifest(NamedTuple):
     """What a running daemon says about itself in a file beside its socket."""
 
     pid: int

@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 from plait import __version__
@@ -88,7 +87,7 @@ def write_manifest(places: Places, protocol: int, started: float) -> None:
     )
     path = manifest_file(places)
     fresh = path.with_name(f"{path.name}.{os.getpid()}")
-    fresh.write_text(json.dumps(asdict(said)))
+    fresh.write_text(json.dumps(said._asdict()))
     fresh.replace(path)
 
 

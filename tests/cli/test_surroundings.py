@@ -31,7 +31,10 @@ def test_the_version_and_the_help_start_no_daemon(fresh: Plait) -> None:
 
 
 def test_the_version_is_told_without_loading_the_command_line(plait: Plait) -> None:
-    code = "import sys\ntry:\n    import plait.__main__ as m; sys.argv[1:] = ['--version']; m.main()\nfinally:\n    print(*sys.modules)"
+    code = (
+        "import sys, plait.__main__ as program; sys.argv[1:] = ['--version']\n"
+        "try:\n    program.main()\nfinally:\n    print(*sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], env=plait.env, capture_output=True, check=True, text=True)
     loaded = set(done.stdout.splitlines()[1].split())
     assert "plait.cli.app" in loaded

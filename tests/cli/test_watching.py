@@ -94,7 +94,7 @@ def test_a_tiny_terminal_is_enough(plait: Plait, repos: Repos) -> None:
     for _ in range(3):
         plait.run(repo, "echo x >> a.txt")
     with terminal(plait, "watch", cwd=repo, columns=24, rows=5) as screen:
-        screen.shows("more lines below")
+        screen.shows("more below")
         screen.press("j")
         screen.press("q")
         screen.ends(0)

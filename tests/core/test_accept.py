@@ -6,20 +6,6 @@ from pathlib import Path
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from tests.support.contents import (
-    any_changes,
-    at_agent,
-    at_base,
-    change_of,
-    contents,
-    distinct_rows,
-    edited_by,
-    many,
-    rows_of,
-    text_changes,
-    texts,
-    user_of,
-)
 
 from plait.core.accept import (
     Chmod,
@@ -37,6 +23,20 @@ from plait.core.accept import (
 from plait.core.changes import EXECUTABLE, SUBMODULE, SYMLINK, Content, FileChange, file_change
 from plait.core.lines import BOM, split
 from plait.core.locate import UserFile, locate
+from tests.support.contents import (
+    any_changes,
+    at_agent,
+    at_base,
+    change_of,
+    contents,
+    distinct_rows,
+    edited_by,
+    many,
+    rows_of,
+    text_changes,
+    texts,
+    user_of,
+)
 
 
 def performed(files: dict[str, Content | None], operations: tuple[FileOperation, ...]) -> dict[str, Content | None]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.histories import READY, created, history
 
 from plait.core import events as e
 from plait.core.admission import Machine, decide
 from plait.core.config import Limits
 from plait.core.state import Whole
+from tests.support.histories import READY, created, history
 
 PLENTY = Machine(free_memory=2**40, free_disk=2**42)
 

@@ -5,7 +5,6 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.contents import any_changes, change_of, distinct_rows, many
 
 from plait.core.changes import (
     EXECUTABLE,
@@ -19,6 +18,7 @@ from plait.core.changes import (
     stats,
     swapped,
 )
+from tests.support.contents import any_changes, change_of, distinct_rows, many
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.contents import edited_by, many, texts
 
 from plait.core.diff import Edit, edits, patched
+from tests.support.contents import edited_by, many, texts
 
 rows = st.one_of(texts(), st.lists(st.sampled_from([b"a\n", b"b\n", b"c\n"]), max_size=40))
 

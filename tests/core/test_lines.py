@@ -5,7 +5,6 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.contents import many
 
 from plait.core.lines import (
     BOM,
@@ -20,6 +19,7 @@ from plait.core.lines import (
     with_eol,
     without_bom,
 )
+from tests.support.contents import many
 
 awkward = st.text(
     alphabet=st.sampled_from(list("ab\n\r\t \x0c\x0b\x85\u2028\u2029é\u0301\U0001f600\ufeff\x00")), max_size=40

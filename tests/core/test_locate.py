@@ -5,6 +5,11 @@ import random
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+
+from plait.core.accept import accept
+from plait.core.changes import EXECUTABLE, SUBMODULE, SYMLINK, Content, FileChange, file_change
+from plait.core.lines import BOM, eol_of, split, with_eol
+from plait.core.locate import Placed, State, UserFile, locate, same_content
 from tests.support.contents import (
     any_changes,
     at_agent,
@@ -17,11 +22,6 @@ from tests.support.contents import (
     text_changes,
     user_of,
 )
-
-from plait.core.accept import accept
-from plait.core.changes import EXECUTABLE, SUBMODULE, SYMLINK, Content, FileChange, file_change
-from plait.core.lines import BOM, eol_of, split, with_eol
-from plait.core.locate import Placed, State, UserFile, locate, same_content
 
 
 def states(change: FileChange, user: UserFile, accepted: frozenset[str] = frozenset()) -> list[State]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.histories import AGENT_RUN, DONE, EVENTS, PREPARED, READY, created, history, snapshotted
 
 from plait.core import events as e
 from plait.core import plan
 from plait.core.admission import Decision
 from plait.core.state import Whole
+from tests.support.histories import AGENT_RUN, DONE, EVENTS, PREPARED, READY, created, history, snapshotted
 
 ADMIT = {"s": Decision(True, "room")}
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.histories import AGENT_RUN, DONE, EVENTS, PREPARED, READY, created, history, snapshotted
 
 from plait.core import events as e
 from plait.core.sessions import TRANSITIONS, Session, State
 from plait.core.state import Whole
+from tests.support.histories import AGENT_RUN, DONE, EVENTS, PREPARED, READY, created, history, snapshotted
 
 
 def after(*events: e.Event, spec: e.Created | None = None) -> Session:

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.contents import any_changes, at_base, change_of, many
 
 from plait.core.accept import accept
 from plait.core.changes import EXECUTABLE, SUBMODULE, SYMLINK, Content, FileChange, file_change
 from plait.core.unified import hunk_text, quoted, unified
+from tests.support.contents import any_changes, at_base, change_of, many
 
 
 def git(place: Path, *argv: str, stdin: bytes = b"") -> bytes:

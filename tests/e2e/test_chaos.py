@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.plait import Plait, installed, script
-from tests.support.processes import proc
-from tests.support.repo import make_repo, manifest, refs, run_git, user_commands_work
 
 from plait.errors import PlaitError
 from plait.rpc import Caller
+from tests.support.plait import Plait, installed, script
+from tests.support.processes import proc
+from tests.support.repo import make_repo, manifest, refs, run_git, user_commands_work
 
 KILLS = int(os.environ.get("PLAIT_CHAOS_KILLS", "24"))
 

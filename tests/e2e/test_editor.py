@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from lsprotocol import types as t
 from pytest_lsp import ClientServerConfig, LanguageClient, client_capabilities
+
+from plait.errors import ConflictError
+from plait.rpc import Caller
 from tests.support.editor import Editor, applied
 from tests.support.plait import Plait, installed
 from tests.support.processes import eventually
 from tests.support.repo import make_repo, manifest
-
-from plait.errors import ConflictError
-from plait.rpc import Caller
 
 LINES = "".join(f"line {number}\n" for number in range(40))
 

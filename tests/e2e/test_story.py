@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.plait import CONFIG, Plait, installed, script
-from tests.support.processes import eventually
-from tests.support.repo import commit, make_repo, manifest, refs, run_git, write
 
 from plait.errors import BusyError, ConflictError, GitError, NeedsApproval, NothingToDo, UsageError
 from plait.rpc import Caller
+from tests.support.plait import CONFIG, Plait, installed, script
+from tests.support.processes import eventually
+from tests.support.repo import commit, make_repo, manifest, refs, run_git, write
 
 LINES = "".join(f"line {number}\n" for number in range(40))
 

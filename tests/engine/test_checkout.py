@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.support.contents import any_changes, at_base
 
 from plait.core.accept import Chmod, Delete, FileOperation, Rename, Write, accept
 from plait.core.changes import EXECUTABLE, REGULAR, SUBMODULE, SYMLINK, Content, FileChange
 from plait.engine.checkout import apply, read, refusal
 from plait.errors import PlaitError, StaleError, StorageError, UsageError
+from tests.support.contents import any_changes, at_base
 
 ONE, TWO = Content(b"one\n"), Content(b"two\n")
 

@@ -6,11 +6,10 @@ import random
 import sqlite3
 from pathlib import Path
 
-from tests.support.histories import READY, created
-
 from plait.core import events as e
 from plait.core.events import Record
 from plait.engine.store import Store
+from tests.support.histories import READY, created
 
 
 def filled(state: Path, sessions: int = 2) -> dict[str, list[Record]]:

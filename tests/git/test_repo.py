@@ -78,7 +78,7 @@ def test_a_submodule_is_a_repository_of_its_own_and_worktrees_of_it_stay_apart(t
     assert run_git(outer / "sub", "status", "--porcelain") == ""
 
 
-def test_a_worktree_whose_git_would_act_elsewhere_is_not_made(top: Path, tmp_path: Path) -> None:
+def test_settings_of_the_checkout_are_handed_on_without_its_place(top: Path, tmp_path: Path) -> None:
     run_git(top, "config", "extensions.worktreeConfig", "true")
     run_git(top, "config", "core.repositoryFormatVersion", "1")
     repo = find(top)
@@ -86,7 +86,7 @@ def test_a_worktree_whose_git_would_act_elsewhere_is_not_made(top: Path, tmp_pat
     (top / ".git/config.worktree").write_text(f"[core]\n\tworktree = {top}\n[extra]\n\tkey = 1\n")
     shaded = shadow(repo, tmp_path / "state")
     made = create(shaded, Intent(tmp_path / "w", "plait/x", base, "plait x"))
-    # git leaves core.worktree out when it hands the settings on; where it does not, making the worktree fails.
+    # With core.worktree handed on as well, an agent's git would act on the user's checkout.
     assert run_git(made.path, "rev-parse", "--show-toplevel") == str(made.path)
     assert run_git(made.path, "config", "extra.key") == "1"
 

@@ -13,11 +13,11 @@ import termios
 from pathlib import Path
 
 import pytest
-from tests.support.processes import Bench, eventually_async, exit_of, fork, output, python, record
 
 from plait.connect import connect
 from plait.supervisor.control import GoneError, RefusedError
 from plait.supervisor.runs import control, read_output, start, stop, wait, write
+from tests.support.processes import Bench, eventually_async, exit_of, fork, output, python, record
 
 
 def raw(directory: Path, *lines: bytes) -> list[dict[str, object]]:

@@ -12,19 +12,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.support.processes import (
-    Bench,
-    descriptors,
-    eventually,
-    eventually_async,
-    exit_of,
-    fill,
-    marked,
-    output,
-    proc,
-    python,
-    record,
-)
 
 from plait.errors import PlaitError, StorageError
 from plait.supervisor import program
@@ -40,6 +27,19 @@ from plait.supervisor.runs import (
     status,
     stop,
     write,
+)
+from tests.support.processes import (
+    Bench,
+    descriptors,
+    eventually,
+    eventually_async,
+    exit_of,
+    fill,
+    marked,
+    output,
+    proc,
+    python,
+    record,
 )
 
 

@@ -9,16 +9,6 @@ import random
 from pathlib import Path
 
 import pytest
-from tests.support.processes import (
-    Bench,
-    descriptors,
-    eventually_async,
-    exit_of,
-    output,
-    record,
-    state_of,
-    supervisor_gone,
-)
 
 from plait.errors import PlaitError, StorageError
 from plait.supervisor import program
@@ -37,6 +27,16 @@ from plait.supervisor.runs import (
     status,
     stop,
     wait,
+)
+from tests.support.processes import (
+    Bench,
+    descriptors,
+    eventually_async,
+    exit_of,
+    output,
+    record,
+    state_of,
+    supervisor_gone,
 )
 
 

@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.support.processes import Bench, eventually_async, exit_of, marked, output, python, record, state_of
 
 from plait.errors import PlaitError
 from plait.supervisor.runs import RunSpec, control, prepare, read_output, stop
+from tests.support.processes import Bench, eventually_async, exit_of, marked, output, python, record, state_of
 
 OBSTINATE = """
 import os, signal, time

@@ -12,19 +12,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from tests.support.processes import (
-    Bench,
-    eventually_async,
-    exit_of,
-    fill,
-    kill_supervisor,
-    marked,
-    output,
-    python,
-    record,
-    state_of,
-    supervisors_below,
-)
 
 from plait.supervisor.control import GoneError, RefusedError
 from plait.supervisor.runs import (
@@ -39,6 +26,19 @@ from plait.supervisor.runs import (
     stop,
     wait,
     write,
+)
+from tests.support.processes import (
+    Bench,
+    eventually_async,
+    exit_of,
+    fill,
+    kill_supervisor,
+    marked,
+    output,
+    python,
+    record,
+    state_of,
+    supervisors_below,
 )
 
 LINES = """

@@ -83,19 +83,10 @@ def board(
 
     The second lines of sessions go first if there is not enough room.
     """
-    if not sessions:
-        return [Text("No sessions yet. Start one: plait run “What is to be done”", "dim")][:height], 0
-    lines = _lines(sessions, figures, now, width, details=True)
-    if len(lines) > height:
-        lines = _lines(sessions, figures, now, width, details=False)
-    if len(lines) <= height:
-        return lines, 0
-    room = max(1, height - 1)
-    furthest = len(lines) - room
-    first = max(0, min(scroll, furthest))
-    hidden = len(lines) - first - room
-    more = f"… {hidden} more lines below" if hidden else f"… {first} more lines above"
-    return [*lines[first : first + room], Text(more, "dim")], furthest
+    lines, furthest = _board(sessions, figures, now, width, height, scroll)
+    for line in lines:
+        line.truncate(width, overflow="ellipsis")
+    return lines, furthest
 
 
 def head(sessions: Sequence[View], place: str, now: float, width: int) -> Text:
@@ -119,6 +110,24 @@ def head(sessions: Sequence[View], place: str, now: float, width: int) -> Text:
     return line
 
 
+def _board(
+    sessions: Sequence[View], figures: Figures, now: float, width: int, height: int, scroll: int
+) -> tuple[list[Text], int]:
+    if not sessions:
+        return [Text("No sessions yet. Start one: plait run “What is to be done”", "dim")], 0
+    lines = _lines(sessions, figures, now, width, details=True)
+    if len(lines) > height:
+        lines = _lines(sessions, figures, now, width, details=False)
+    if len(lines) <= height:
+        return lines, 0
+    room = max(1, height - 1)
+    furthest = len(lines) - room
+    first = max(0, min(scroll, furthest))
+    hidden = furthest - first
+    more = f"… {hidden} more below" if hidden else f"… {first} more above"
+    return [*lines[first : first + room], Text(more, "dim")][:height], furthest
+
+
 def _lines(sessions: Sequence[View], figures: Figures, now: float, width: int, details: bool) -> list[Text]:
     lines: list[Text] = []
     for key, title in GROUPS:
@@ -136,7 +145,6 @@ def _lines(sessions: Sequence[View], figures: Figures, now: float, width: int, d
         for session in members:
             lines.append(_row(session, figures, now, width))
             if details and (more := _detail(session, figures)) is not None:
-                more.truncate(width, overflow="ellipsis")
                 lines.append(more)
     return lines
 

@@ -53,6 +53,7 @@ COMMANDS = (
     Entry("approve", AROUND, "setup", "approve"),
     Entry("doctor", AROUND, "doctor", "doctor"),
     Entry("daemon", AROUND, "hosting"),
+    Entry("demo", AROUND, "demo", "demo"),
     Entry("lsp", AROUND, "hosting", "lsp"),
     Entry("exec", AROUND, "hosting", "execute"),
 )

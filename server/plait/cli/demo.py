@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -51,7 +52,10 @@ def demo(
     stage = _Stage(repo, environment)
 
     _say("Four tasks at once", "Each gets a worktree and a branch of its own; your checkout is not touched.")
-    sessions = [stage.started(agent, task) for agent, task in TASKS]
+    for agent, task in TASKS:
+        _command("plait", "run", task, "--agent", agent)
+    with ThreadPoolExecutor() as pool:
+        sessions = list(pool.map(stage.started, TASKS))
     stage.shown("watch", "--until-idle")
 
     _say("What waits for you", "The review queue, and one session in full.")
@@ -87,9 +91,9 @@ class _Stage:
         self._repo = repo
         self._environment = environment
 
-    def started(self, agent: str, task: str) -> str:
+    def started(self, asked: tuple[str, str]) -> str:
         """The id of a new session."""
-        _command("plait", "run", task, "--agent", agent)
+        agent, task = asked
         answer = self._json("run", task, "--agent", agent)
         found: str = answer["sessions"][0]["short"]
         return found
@@ -188,15 +192,16 @@ def _verify(true: bool, what: str) -> None:
 
 
 def _next(root: Path, repo: Path, session: str) -> None:
-    program = shlex.join(_PLAIT) if shutil.which("plait") is None else "plait"
+    beside = Path(sys.executable).with_name("plait")
+    program = "plait" if shutil.which("plait") else shlex.quote(str(beside)) if beside.exists() else shlex.join(_PLAIT)
     _say("Now you", "The sample stays. Go on with it in this shell:")
     print(
         f"""
     cd {shlex.quote(str(repo))}
     export PLAIT_HOME={shlex.quote(str(root / "plait"))}
-    {program} review --next            # go through what is left, hunk by hunk
-    {program} accept {session}             # or take all of one session
-    {program} watch                    # the live monitor
+    {program} review --next    # go through what is left, hunk by hunk
+    {program} accept {session}      # or take all of one session
+    {program} watch            # the live monitor
 
 In an editor: any LSP client that starts `{program} lsp` in that directory, with PLAIT_HOME set.
 When you have seen enough: {program} daemon stop; rm -rf {shlex.quote(str(root))}"""

@@ -66,7 +66,9 @@ def ignored(shadow: Shadow, top: Path) -> list[str]:
     with shadow.temporary() as place:
         index = place / "index"
         # The user's own index may list files that are not committed yet; copying it is a read.
-        (place / "index").write_bytes((shadow.repo.git_dir / "index").read_bytes())
+        theirs = shadow.repo.git_dir / "index"
+        if theirs.exists():
+            index.write_bytes(theirs.read_bytes())
         args = ["ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--directory"]
         return list(shadow.run(*args, work_tree=top, index=index).fields)
 

@@ -94,7 +94,7 @@ class Process:
         self.zombie = zombie
 
 
-class Refusal(Exception):  # noqa: N818 - it is an answer to a request and no fault
+class Refusal(Exception):
     """A request that cannot be done; its text is the reply."""
 
 

@@ -13,8 +13,19 @@ def sources():
 def finish(changed):
     """Say what was changed, run the tests, and exit as they do."""
     print(f"{len(changed)} files changed; running the tests", flush=True)
-    done = subprocess.run([sys.executable, "-m", "unittest", "-q"], check=False)
-    sys.exit(done.returncode)
+    sys.exit(tests())
+
+
+def step(path, text):
+    """Change one file and run the tests; it is put back if they fail. Whether it stays changed."""
+    before = path.read_text()
+    if not rewrite(path, text):
+        return False
+    if tests() == 0:
+        return True
+    path.write_text(before)
+    print(f"put {path} back: the tests fail with it", flush=True)
+    return False
 
 
 def rewrite(path, text):
@@ -24,3 +35,8 @@ def rewrite(path, text):
     path.write_text(text)
     print(f"changed {path}", flush=True)
     return True
+
+
+def tests():
+    """Run the tests and give their exit status."""
+    return subprocess.run([sys.executable, "-m", "unittest", "-q"], check=False).returncode

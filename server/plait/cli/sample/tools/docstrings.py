@@ -2,7 +2,7 @@
 
 import ast
 
-from checked import finish, rewrite, sources
+from checked import finish, sources, step
 
 
 def documented(text):
@@ -27,4 +27,4 @@ def arguments(node):
 
 
 program = [path for path in sources() if path.parts[0] == "till"]
-finish([path for path in program if rewrite(path, documented(path.read_text()))])
+finish([path for path in program if step(path, documented(path.read_text()))])

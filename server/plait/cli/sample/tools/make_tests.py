@@ -5,7 +5,7 @@ import importlib
 import pathlib
 import sys
 
-from checked import finish, rewrite, sources
+from checked import finish, sources, step
 
 sys.path.insert(0, ".")
 
@@ -32,5 +32,5 @@ for path in [path for path in sources() if path.parts[0] == "till" and not path.
     target = pathlib.Path("tests", f"test_{path.stem}_examples.py")
     if text:
         target.touch()
-        made += [target] if rewrite(target, text) else []
+        made += [target] if step(target, text) else []
 finish(made)

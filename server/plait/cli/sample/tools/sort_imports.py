@@ -2,7 +2,7 @@
 
 import ast
 
-from checked import finish, rewrite, sources
+from checked import finish, sources, step
 
 
 def sorted_imports(text):
@@ -24,4 +24,4 @@ def module(node):
     return node.module if isinstance(node, ast.ImportFrom) else node.names[0].name
 
 
-finish([path for path in sources() if rewrite(path, sorted_imports(path.read_text()))])
+finish([path for path in sources() if step(path, sorted_imports(path.read_text()))])
