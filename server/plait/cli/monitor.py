@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
+import re
 import select
 import signal
 import sys
@@ -31,6 +32,17 @@ AGAIN_S = 0.5
 """Between two attempts to reach the daemon."""
 TAIL = 4096
 """Bytes at the end of an output in which its last line is looked for."""
+
+
+_KEY = re.compile(r"\x1b\[[0-9;]*[~A-Za-z]|\x1bO.|.", re.DOTALL)
+"""One key, as xterm and its like send it."""
+_STEPS = {
+    **dict.fromkeys(("j", "\x1b[B", "\x1bOB"), 1),
+    **dict.fromkeys(("k", "\x1b[A", "\x1bOA"), -1),
+    **dict.fromkeys((" ", "\x1b[6~"), 10),
+    **dict.fromkeys(("b", "\x1b[5~"), -10),
+}
+"""How many lines a key scrolls down."""
 
 
 def monitor(following: Following, place: str, until_idle: bool = False) -> None:
@@ -65,10 +77,10 @@ class _Monitor:
             changed = self._listen()
             if until_idle and self.away_since is None and self.following.idle:
                 return
-            key = self._key()
-            if key in ("q", "Q", "\x03"):
+            keys = self._pressed()
+            if not {"q", "Q", "\x03"}.isdisjoint(keys):
                 return
-            moved = self._move(key)
+            moved = self._move(keys)
             now = time.monotonic()
             if self.away_since is None and now - self._asked >= FIGURES_S:
                 self._asked = now
@@ -156,18 +168,17 @@ class _Monitor:
         foot.truncate(width)
         return foot
 
-    def _key(self) -> str:
-        """What was pressed since the last time; nothing if the terminal is not ours to read."""
+    def _pressed(self) -> list[str]:
+        """The keys pressed since the last time; none if the terminal is not ours to read."""
         if self.keys is None or not select.select([self.keys], [], [], 0)[0]:
-            return ""
+            return []
         data = os.read(self.keys, 64)
         if not data:
             self.keys = None
-        return data.decode("utf-8", "replace")
+        return _KEY.findall(data.decode("utf-8", "replace"))
 
-    def _move(self, key: str) -> bool:
-        step = {"j": 1, "\x1b[B": 1, "\x1bOB": 1, "k": -1, "\x1b[A": -1, "\x1bOA": -1}.get(key, 0)
-        step = {" ": 10, "\x1b[6~": 10, "\x1b[5~": -10}.get(key, step)
+    def _move(self, keys: list[str]) -> bool:
+        step = sum(_STEPS.get(key, 0) for key in keys)
         self.scroll = max(0, self.scroll + step)
         return step != 0
 
