@@ -181,6 +181,7 @@ class Terminal:
             stdout=slave,
             stderr=slave,
             start_new_session=True,
+            preexec_fn=_own_terminal,  # noqa: PLW1509  # only so does Ctrl-C at it reach the command
         )
         os.close(slave)
 
@@ -223,6 +224,10 @@ class Terminal:
             return False
         self.text += data.decode("utf-8", "replace")
         return bool(data)
+
+
+def _own_terminal() -> None:
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 @contextlib.contextmanager

@@ -9,10 +9,14 @@ from typing import Any
 
 from plait.dial import dial
 from plait.environment import pass_on
+from plait.errors import PlaitError
 from plait.paths import places
-from plait.rpc import Caller
+from plait.rpc import Caller, ConnectionLostError
 
 Answer = dict[str, Any]
+
+_CANCELLED = -32800
+"""LSP's code for a request that was given up; we never give one up ourselves."""
 
 
 def connect(
@@ -35,6 +39,11 @@ def request(method: str, **params: object) -> Any:
     """The answer to one request; parameters that are none are left out. Raises PlaitError."""
     with connect() as caller:
         return caller.request(method, {name: value for name, value in params.items() if value is not None})
+
+
+def interrupted(error: PlaitError) -> bool:
+    """Whether the request came to nothing only because the daemon ended, so that the next one may answer it."""
+    return isinstance(error, ConnectionLostError) or error.data.get("code") == _CANCELLED
 
 
 def environment() -> dict[str, str]:

@@ -92,6 +92,9 @@ def _directory(name: str, path: Path) -> Finding:
 
 def _daemon() -> Iterator[Finding]:
     try:
+        if not places().runtime.exists():
+            # Dialling would make the directory, and looking shall change nothing.
+            raise NoDaemonError("No plait daemon is running.")
         with client.connect(start=False) as caller:
             said = caller.request("plait/daemon/status", timeout_s=10)
     except NoDaemonError:

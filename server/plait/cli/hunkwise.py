@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-import typer
-
 from plait.cli import client, screen
+from plait.cli.keys import forget_pressed, single_keys
 from plait.cli.text import count, one_line, safe
 from plait.core.changes import LINE_KINDS
 from plait.errors import NothingToDo, PlaitError
@@ -27,7 +27,8 @@ def go_through(path: str | None) -> None:
     console = screen.console()
     seen: set[tuple[str, str]] = set()
     done = {"accepted": 0, "rejected": 0, "skipped": 0}
-    with client.connect() as caller:
+    with client.connect() as caller, single_keys() as keys:
+        assert keys is not None, "the caller has looked whether there is a terminal"
         while (found := _next(caller, path, seen)) is not None:
             session, hunk, left = found
             seen.add((session["id"], hunk["id"]))
@@ -37,7 +38,7 @@ def go_through(path: str | None) -> None:
             for line, style in hunk_lines(hunk):
                 console.print(Text(line, style), soft_wrap=True)
             console.print(Text(f"{session['short']} {one_line(session['title'])} · {left} left", "dim"))
-            choice = _choice()
+            choice = _choice(keys)
             if choice == "q":
                 break
             done[_carried_out(caller, session, hunk, choice)] += 1
@@ -80,15 +81,17 @@ def _next(caller: Caller, path: str | None, seen: set[tuple[str, str]]) -> tuple
     return None
 
 
-def _choice() -> str:
+def _choice(keys: int) -> str:
+    # A key that was pressed too early must not judge a hunk that nobody has seen.
+    forget_pressed(keys)
     screen.note_inline(f"{CHOICES}? ")
     while True:
-        key = typer.getchar().lower()
+        key = os.read(keys, 1).decode("ascii", "replace").lower()
         if key in ("a", "r", "s", "q"):
             screen.note_inline(f"{key}\n")
             return key
-        if key in ("\x03", "\x04", ""):
-            raise KeyboardInterrupt
+        if key in ("", "\x04"):
+            return "q"
 
 
 def _carried_out(caller: Caller, session: View, hunk: View, choice: str) -> str:

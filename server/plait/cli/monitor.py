@@ -8,10 +8,7 @@ import os
 import re
 import select
 import signal
-import sys
-import termios
 import time
-import tty
 from collections.abc import Iterator
 
 from rich.console import Console, Group
@@ -20,6 +17,7 @@ from rich.text import Text
 
 from plait.cli import board, screen
 from plait.cli.following import Following
+from plait.cli.keys import single_keys
 from plait.cli.text import one_line, readable
 from plait.errors import PlaitError
 from plait.rpc import ConnectionLostError
@@ -52,7 +50,7 @@ def monitor(following: Following, place: str, until_idle: bool = False) -> None:
     """
     following.connect(start=True)
     console = screen.console()
-    with _keys() as keys, _quiet_end(), Live(console=console, screen=True, auto_refresh=False) as live:
+    with single_keys() as keys, _quiet_end(), Live(console=console, screen=True, auto_refresh=False) as live:
         _Monitor(following, place, console, live, keys).run(until_idle)
     following.close()
 
@@ -181,21 +179,6 @@ class _Monitor:
         step = sum(_STEPS.get(key, 0) for key in keys)
         self.scroll = max(0, self.scroll + step)
         return step != 0
-
-
-@contextlib.contextmanager
-def _keys() -> Iterator[int | None]:
-    """The descriptor on which single keys come, while they are not shown; none without a terminal."""
-    if not sys.stdin.isatty():
-        yield None
-        return
-    descriptor = sys.stdin.fileno()
-    before = termios.tcgetattr(descriptor)
-    try:
-        tty.setcbreak(descriptor)
-        yield descriptor
-    finally:
-        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
 
 
 @contextlib.contextmanager

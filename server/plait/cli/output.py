@@ -12,8 +12,8 @@ import typer
 from plait.cli import client, screen
 from plait.cli.options import AsJson, Session
 from plait.cli.text import count, readable, safe
-from plait.errors import NothingToDo
-from plait.rpc import Caller, ConnectionLostError
+from plait.errors import NothingToDo, PlaitError
+from plait.rpc import Caller
 
 PATIENCE_S = 20.0
 """How long the daemon may keep a request for more output open; then it is asked again."""
@@ -125,9 +125,9 @@ def _chunks(session: str, run: int | None, follow: bool) -> Iterator[bytes]:
                     failures = 0
                     yield chunk
                 return
-            except ConnectionLostError:
+            except PlaitError as error:
                 failures += 1
-                if failures > 5:
+                if failures > 5 or not client.interrupted(error):
                     raise
 
 

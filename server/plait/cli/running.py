@@ -12,8 +12,8 @@ from plait.cli import client, screen
 from plait.cli.options import AsJson, Directory
 from plait.cli.setup import approve_shown
 from plait.cli.text import count, one_line
-from plait.errors import NeedsApproval, UsageError
-from plait.rpc import Caller, ConnectionLostError
+from plait.errors import NeedsApproval, PlaitError, UsageError
+from plait.rpc import Caller
 
 _COMMAND_LINE = "plait.command_line"
 
@@ -110,9 +110,9 @@ def wait_for(ids: list[str], quiet: bool) -> list[dict[str, Any]]:
         with client.connect(features=["sessions"], on_notification=changed) as caller:
             try:
                 return _waited(caller, ids)
-            except ConnectionLostError:
+            except PlaitError as error:
                 failures += 1
-                if failures > 5:
+                if failures > 5 or not client.interrupted(error):
                     raise
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from plait.core import naming
 from plait.core.naming import NoSuchId
@@ -26,6 +26,16 @@ IDLE_S = 0.3
 """After this long without a keystroke a document's hunks are looked at again."""
 
 
+class Watcher(Protocol):
+    """What keeps an editor told about its open documents."""
+
+    def document(self, happening: Happening, uri: str) -> None: ...
+
+    def session(self, session: Session) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class Hub:
     """The daemon's sessions and everybody who is connected to it."""
 
@@ -36,6 +46,7 @@ class Hub:
         self.seq = 0
         """Counts what clients are told about sessions, so that they see when they missed something."""
         self._editors: dict[Connection, LspEditor] = {}
+        self._watchers: dict[Connection, Watcher] = {}
         self._looking: dict[str, asyncio.Task[None]] = {}
 
     async def start(self) -> None:
@@ -66,8 +77,8 @@ class Hub:
             raise UsageError(found.message, "`plait list` shows the sessions.")
         return self.engine.session(found)
 
-    def opened(self, connection: Connection) -> None:
-        """A client has introduced itself."""
+    def opened(self, connection: Connection, watcher: Watcher) -> None:
+        """A client has introduced itself; an editor's `watcher` is told of what concerns its documents."""
         if connection.client.forwarder:
             self.engine.latest_environment = connection.client.forwarder.env
         editor = LspEditor(connection)
@@ -75,10 +86,15 @@ class Hub:
         connection.documents.listen(lambda happening, uri: self._document_changed(connection, happening, uri))
         if not connection.client.options.get("terminal"):
             self.reviews.editors.append(editor)
+            self._watchers[connection] = watcher
+            connection.documents.listen(watcher.document)
 
     def closed(self, connection: Connection) -> None:
         """A client is gone."""
         editor = self._editors.pop(connection, None)
+        watcher = self._watchers.pop(connection, None)
+        if watcher is not None:
+            watcher.close()
         if editor in self.reviews.editors:
             self.reviews.editors.remove(editor)
 
@@ -95,6 +111,8 @@ class Hub:
 
     def _session_changed(self, session: Session) -> None:
         self.seq += 1
+        for watcher in self._watchers.values():
+            watcher.session(session)
         view: dict[str, Any] | None = None
         for connection in self.connections:
             if connection.client.wants("sessions"):

@@ -2,21 +2,44 @@
 
 from __future__ import annotations
 
+from lsprotocol import types as t
+
+from plait.lsp import standard
 from plait.lsp.commands import COMMANDS
 from plait.lsp.connection import Connection
 from plait.lsp.hub import Hub
 from plait.lsp.methods import METHODS, hub_of
-from plait.lsp.tables import Features
+from plait.lsp.publishing import Publisher
+from plait.lsp.tables import Features, Method
+
+ACTION_KINDS = (
+    "quickfix.plait.accept",
+    "quickfix.plait.reject",
+    "source.plait.acceptFile",
+    "source.plait.rejectFile",
+)
+
+STANDARD = (
+    Method(
+        t.TEXT_DOCUMENT_CODE_ACTION,
+        standard.code_action,
+        options=t.CodeActionOptions(code_action_kinds=list(ACTION_KINDS)),
+    ),
+    Method(t.TEXT_DOCUMENT_CODE_LENS, standard.code_lens),
+    Method(t.TEXT_DOCUMENT_HOVER, standard.hover),
+)
+"""What every LSP editor knows already."""
 
 
 def _opened(connection: Connection) -> None:
-    hub_of(connection).opened(connection)
+    hub = hub_of(connection)
+    hub.opened(connection, Publisher(hub, connection))
 
 
 def _closed(connection: Connection) -> None:
     hub_of(connection).closed(connection)
 
 
-FEATURES = Features(methods=METHODS, commands=COMMANDS, opened=_opened, closed=_closed)
+FEATURES = Features(methods=(*METHODS, *STANDARD), commands=COMMANDS, opened=_opened, closed=_closed)
 
 __all__ = ["FEATURES", "Hub"]
