@@ -7,6 +7,15 @@ from pathlib import Path
 
 import pytest
 
+GITCONFIG = """[user]
+	name = Ada
+	email = ada@example.org
+[protocol "file"]
+	allow = always
+[advice]
+	detachedHead = false
+"""
+
 _REAL_HOME = Path(os.path.expanduser("~"))  # noqa: PTH111 - the name as the shell has it, before any test changes it
 
 
@@ -21,6 +30,4 @@ def _own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     for name in [name for name in os.environ if name.startswith("GIT_")]:
         monkeypatch.delenv(name)
-    (home / ".gitconfig").write_text(
-        '[user]\n\tname = Ada\n\temail = ada@example.org\n[protocol "file"]\n\tallow = always\n[advice]\n\tdetachedHead = false\n'
-    )
+    (home / ".gitconfig").write_text(GITCONFIG)

@@ -2,8 +2,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.support.cli import Plait, Repos, numbered, terminal
 from tests.support.repo import commit, run_git, write
+
+pytestmark = pytest.mark.slow
 
 TWO = "sed -i 's/^line 3$/LINE 3/;s/^line 30$/LINE 30/' a.txt; echo new > b.txt"
 

@@ -3,9 +3,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
 from tests.support.cli import Plait, Repos
 from tests.support.processes import eventually
 from tests.support.repo import run_git
+
+pytestmark = pytest.mark.slow
 
 
 def test_list_shows_this_repository_or_all_of_them(plait: Plait, repos: Repos, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from plait import __version__
 from plait.cli.commands import COMMANDS
+from plait.cli.setup import proposal
 from tests.support.cli import Plait, Repos, installed
 from tests.support.repo import commit, write
 
@@ -122,9 +123,11 @@ def test_exactly_what_was_shown_is_approved_and_can_be_revoked(plait: Plait, rep
 
 
 def test_what_is_shown_for_approval_cannot_hide(plait: Plait, repos: Repos) -> None:
-    repo = repos({"plait.toml": '[worktree]\nsetup = ["evil \\u001b[1A\\u001b[2K\\n  2. harmless"]\n'})
-    shown = plait("approve", cwd=repo, status=4).err
-    assert "  1. evil ␛[1A␛[2K\n     │   2. harmless\n" in shown
+    command = "evil \x1b[1A\x1b[2K\n  2. harmless"
+    found = {"source": "plait.toml", "commands": [command], "scripts": [], "problems": [], "notes": []}
+    assert proposal(found)[1:] == ["  1. evil ␛[1A␛[2K", "     │   2. harmless"]
+    repo = repos({"plait.toml": f"[worktree]\nsetup = [{json.dumps(command)}]\n"})
+    assert "\x1b" not in plait("approve", cwd=repo, status=3).err
 
 
 def test_exec_makes_any_request_or_command(plait: Plait, repos: Repos) -> None:
@@ -153,7 +156,7 @@ def test_a_reader_that_goes_away_and_ctrl_c_are_quiet(plait: Plait, repos: Repos
     assert reading.stderr is not None
     reading.stdout.readline()
     reading.stdout.close()
-    assert (reading.wait(20), reading.stderr.read()) == (141, b"")
+    assert (reading.wait(20), reading.stderr.read()) == (1, b"")
     reading.stderr.close()
     answer = plait("run", "Long", "--json", "--", "sh", "-c", "echo up; sleep 600", cwd=repos()).json
     following = plait.popen("log", answer["sessions"][0]["id"], "--follow")

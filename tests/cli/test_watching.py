@@ -2,7 +2,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.support.cli import Plait, Repos, terminal
+
+pytestmark = pytest.mark.slow
 
 
 def started(plait: Plait, repo: Path, title: str, script: str) -> str:

@@ -121,13 +121,13 @@ def test_a_hunk_that_was_changed_after_it_was_applied_says_so() -> None:
     assert (placed.state, placed.edited) == ("conflicting", False)
 
 
-@many
-@given(change=text_changes(), data=st.data())
 def test_it_is_not_guessed_which_of_two_equal_lines_the_user_added_or_removed() -> None:
     assert [p.state for p in placed_in("ax", "a", "axx")] == ["conflicting"]
     assert [p.state for p in placed_in("pxxq", "pxYq", "pxq")] == ["conflicting"]
 
 
+@many
+@given(change=text_changes(), data=st.data())
 def test_a_wrong_ledger_heals_where_the_text_is_all_base_or_all_agent(change: FileChange, data: st.DataObject) -> None:
     wrong = frozenset(hunk.id for hunk in change.hunks if data.draw(st.booleans())) | {"unknown"}
     assert set(states(change, at_base(change), wrong)) <= {"pending"}

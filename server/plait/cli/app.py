@@ -15,8 +15,6 @@ from plait.errors import PlaitError
 
 INTERRUPTED = 130
 """What a shell reports for a program that Ctrl-C ended."""
-PIPE_CLOSED = 141
-"""What a shell reports for a program whose reader went away."""
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -41,7 +39,7 @@ def _status(words: list[str]) -> int:
     except BrokenPipeError:
         # The interpreter flushes once more at its end, which must not fail aloud.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return PIPE_CLOSED
+        return 1
     except PlaitError as error:
         _say(error.message, error.hint)
         return error.exit_status

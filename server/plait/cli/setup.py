@@ -63,7 +63,7 @@ def approve_shown(caller: Caller, path: str, base: str | None) -> bool:
     found = caller.request("plait/setup", where)
     if found["approved"]:
         return True
-    for line in _shown(found):
+    for line in proposal(found):
         screen.note(line)
     if not screen.ask("Run this in every new worktree of this repository?"):
         return False
@@ -78,7 +78,7 @@ def _approve(caller: Caller, base: str | None, yes: bool, as_json: bool) -> None
         raise NothingToDo("This repository asks to run nothing.", *found["problems"][:1])
     if found["approved"]:
         raise NothingToDo(f"The commands of {found['source']} are approved as they are.")
-    for line in _shown(found):
+    for line in proposal(found):
         screen.note(line)
     if not yes:
         if not screen.can_ask():
@@ -92,7 +92,7 @@ def _approve(caller: Caller, base: str | None, yes: bool, as_json: bool) -> None
         screen.put(f"Approved: {count(len(done['commands']), 'command')}. Key {done['key'][:12]}.")
 
 
-def _shown(found: View) -> list[str]:
+def proposal(found: View) -> list[str]:
     """What is to be approved, so that nothing of it can hide."""
     lines = [f"{safe(found['source'] or 'The repository')} asks to run in every new worktree:"]
     for number, command in enumerate(found["commands"], 1):

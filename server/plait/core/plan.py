@@ -88,11 +88,24 @@ class Release:
 
 Action = Admit | Prepare | Start | Attend | Stop | Record | Settle | Discard | Halt | Release
 
+ON_WORKTREE = (Prepare, Start, Record, Discard, Release)
+"""Actions that make, fill, read or remove a worktree: of one session never two at the same time."""
 
-def plan(whole: Whole, decisions: Mapping[str, Decision], busy: frozenset[Action]) -> tuple[Action, ...]:
-    """Every action that is due and not in `busy`, oldest session first."""
+
+def plan(
+    whole: Whole,
+    decisions: Mapping[str, Decision],
+    busy: frozenset[Action],
+    held: frozenset[str] = frozenset(),
+) -> tuple[Action, ...]:
+    """Every action that is due and not in `busy`, oldest session first; none on the worktrees of sessions in `held`."""
+    worked_on = held | {action.session for action in busy if isinstance(action, ON_WORKTREE)}
     due = (action for session in whole.sessions.values() for action in _due(session, decisions.get(session.id)))
-    return tuple(action for action in due if action not in busy)
+    return tuple(
+        action
+        for action in due
+        if action not in busy and not (isinstance(action, ON_WORKTREE) and action.session in worked_on)
+    )
 
 
 def _due(session: Session, decision: Decision | None) -> Iterator[Action]:
@@ -113,7 +126,8 @@ def _due(session: Session, decision: Decision | None) -> Iterator[Action]:
         yield Halt(session.id) if session.stop_asked else _next_start(session)
     if session.state is State.WORKING and session.unrecorded_run is not None:
         yield Record(session.id)
-    if session.holds_nothing:
+    # What a set-up made outside of the worktree is only taken down when the user discards the session.
+    if session.holds_nothing and not session.spec.setup.teardown:
         yield Release(session.id)
 
 
@@ -121,7 +135,7 @@ def _next_start(session: Session) -> Action:
     number = len(session.runs) + 1
     if session.prepared is None:
         return Prepare(session.id)
-    if session.spec.setup.commands and not any(_succeeded(run, "setup") for run in session.runs):
+    if session.spec.setup.commands and not any(_succeeded(run, "setup") for run in session.runs[session.bare_until :]):
         return Start(session.id, "setup", number)
     return Start(session.id, "agent", number)
 

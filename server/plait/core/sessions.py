@@ -101,6 +101,8 @@ class Session:
     """The number of the newest event."""
     changed_at: float = 0.0
     prepared: e.Prepared | None = None
+    bare_until: int = 0
+    """How many runs there were when the worktree was made or torn down: no earlier set-up counts any more."""
     runs: tuple[Run, ...] = ()
     snapshot: e.Snapshotted | None = None
     stop_asked: bool = False
@@ -168,7 +170,7 @@ def apply(session: Session, record: e.Record) -> Session:
     """The session after `record`; the only way in which one changes."""
     event = record.event
     known = replace(_learn(session, event, record.at), seq=record.seq, changed_at=record.at)
-    if isinstance(event, e.Restored):
+    if isinstance(event, e.Restored) and session.state is State.TRASHED:
         state, reason = session.before_trash or (State.STOPPED, "")
         return replace(known, state=state, reason=reason)
     moment = _moment(known, event)
@@ -183,14 +185,16 @@ def apply(session: Session, record: e.Record) -> Session:
 def _learn(session: Session, event: e.Event, at: float) -> Session:
     match event:
         case e.Prepared():
-            return replace(session, prepared=event, kept=False, notes=(*session.notes, *event.notes))
+            notes = (*session.notes, *event.notes)
+            return replace(session, prepared=event, kept=False, notes=notes, bare_until=len(session.runs))
         case e.Kept():
             return replace(session, kept=True)
         case e.Released():
             return replace(session, prepared=None)
         case e.RunStarted():
             run = Run(event.run, event.kind, at, event.message)
-            return replace(session, runs=(*session.runs, run), message=None)
+            bare_until = event.run if event.kind == "teardown" else session.bare_until
+            return replace(session, runs=(*session.runs, run), message=None, bare_until=bare_until)
         case e.RunEnded():
             runs = tuple(
                 replace(run, ended=event, ended_at=at) if run.number == event.run else run for run in session.runs
@@ -245,7 +249,7 @@ def _moment(session: Session, event: e.Event) -> Moment | None:
         case e.RunEnded(ok=False) if _kind(session, event.run) == "setup":
             return M.SETUP_FAILED
         case e.Snapshotted():
-            return _recorded(session)
+            return _recorded(session, event)
         case e.StopAsked():
             return M.STOP_ASKED
         case e.Failed():
@@ -264,9 +268,9 @@ def _moment(session: Session, event: e.Event) -> Moment | None:
             return None
 
 
-def _recorded(session: Session) -> Moment | None:
+def _recorded(session: Session, taken: e.Snapshotted) -> Moment | None:
     run = session.last_run
-    if run is None or run.ended is None:
+    if run is None or run.ended is None or run.number != taken.run:
         return None
     if run.ended.stopped:
         return M.RECORDED_STOPPED

@@ -41,6 +41,8 @@ async def resume(engine: Engine, session_id: str, message: str | None, environme
         raise BusyError(f"The session is {session.state}.", "Wait until it rests, or stop it.")
     if session.state not in (State.READY, State.APPLIED, State.STOPPED, State.FAILED):
         raise UsageError(f"A session that is {session.state} cannot go on.", "Retry it, or restore it first.")
+    if session.trash_asked:
+        raise BusyError("The session is on its way to the trash.", "Restore it then.")
     engine.environments[session_id] = environment or engine.environment(session_id)
     return engine.submit(session_id, e.Resumed(message=message))
 
@@ -63,29 +65,47 @@ async def merge(
 
     Raises PlaitError, changing nothing.
     """
-    session = engine.session(session_id)
+    _mergeable(engine.session(session_id))
+    key = engine.session(session_id).spec.repo.key
+    async with reviews.writing(key), engine.holding(session_id):
+        session = await _recorded_again(engine, _mergeable(engine.session(session_id)))
+        if session.snapshot is None or session.snapshot.files + session.snapshot.commits == 0:
+            raise NothingToDo("The session changed nothing.")
+        tree = await reviews.reviewed_tree(session)
+        return await _merge(engine, session, how, into, tree)
+
+
+def _mergeable(session: Session) -> Session:
+    """The session, if it rests; raises PlaitError otherwise."""
     if session.state is State.MERGED:
         raise NothingToDo(f"The session was merged already: {session.reason}")
-    if session.state not in RESTING:
+    if session.state not in RESTING or session.trash_asked:
         raise BusyError(f"The session is {session.state}.", "Wait until it rests, or stop it.")
-    session = await _recorded_again(engine, session)
-    if session.snapshot is None or session.snapshot.files + session.snapshot.commits == 0:
-        raise NothingToDo("The session changed nothing.")
-    tree = await reviews.reviewed_tree(session)
+    return session
+
+
+async def _merge(
+    engine: Engine, session: Session, how: e.FinishKind, into: str | None, tree: str
+) -> tuple[str, Finished]:
+    session_id = session.id
+    if session.finishing is not None:
+        raise BusyError(
+            f"An earlier merge into {session.finishing.into} was interrupted and is not settled yet.",
+            "`git status` shows whether files of your checkout are in its way; Plait tries again by itself.",
+        )
 
     def journal(intent: FinishIntent) -> None:
         asked = e.FinishAsked(how=how, into=intent.into, previous=intent.previous, commit=intent.commit)
         engine.from_thread(lambda: engine.submit(session_id, asked))
 
-    async with reviews.writing(session.spec.repo.key):
-        with engine.claimed(plan.Settle(session_id)):
-            try:
-                branch, finished = await asyncio.to_thread(_finish, engine, session, how, into, tree, journal)
-            except PlaitError as error:
-                if engine.session(session_id).finishing is not None:
-                    engine.submit(session_id, e.FinishFailed(why=str(error)))
-                raise
-            engine.submit(session_id, e.Merged(how=how, into=branch, commit=finished.commit))
+    with engine.claimed(plan.Settle(session_id)):
+        try:
+            branch, finished = await asyncio.to_thread(_finish, engine, session, how, into, tree, journal)
+        except PlaitError as error:
+            if engine.session(session_id).finishing is not None:
+                engine.submit(session_id, e.FinishFailed(why=str(error)))
+            raise
+        engine.submit(session_id, e.Merged(how=how, into=branch, commit=finished.commit))
     return branch, finished
 
 
@@ -106,13 +126,14 @@ async def trash(engine: Engine, session_id: str) -> Session:
 
 async def restore(engine: Engine, session_id: str) -> Session:
     """Bring a session back from the trash. Raises PlaitError."""
-    session = engine.session(session_id)
-    if session.state is not State.TRASHED:
-        raise NothingToDo("The session is not in the trash.")
-    if session.purged:
-        raise UsageError("The trash was emptied: its worktree is gone for good.", "Retry its task instead.")
-    await asyncio.to_thread(worktrees.restore, engine.places, session)
-    return engine.submit(session_id, e.Restored())
+    async with engine.holding(session_id):
+        session = engine.session(session_id)
+        if session.state is not State.TRASHED:
+            raise NothingToDo("The session is not in the trash.")
+        if session.purged:
+            raise UsageError("The trash was emptied: its worktree is gone for good.", "Retry its task instead.")
+        await asyncio.to_thread(worktrees.restore, engine.places, session)
+        return engine.submit(session_id, e.Restored())
 
 
 @dataclass
@@ -124,26 +145,54 @@ class Cleaned:
     kept: list[tuple[str, int, str]] = field(default_factory=list)
 
 
-async def clean(engine: Engine, *, dry_run: bool, empty_trash: bool, key: str | None) -> Cleaned:
-    """Move what is finished to the trash, and empty the trash only if that was asked for."""
+async def clean(engine: Engine, reviews: Reviews, *, dry_run: bool, empty_trash: bool, key: str | None) -> Cleaned:
+    """Move what is finished to the trash, and empty the trash only if that was asked for.
+
+    What cannot be cleaned is kept, with the reason, and holds up nothing else.
+    """
     cleaned = Cleaned()
-    for session in list(engine.whole.sessions.values()):
-        if key is not None and session.spec.repo.key != key:
-            continue
-        if session.state in (State.MERGED, State.APPLIED):
-            cleaned.trashed.append((session.id, await disk_use(session)))
-            if not dry_run:
-                await trash(engine, session.id)
-        elif session.state is not State.TRASHED and session.prepared is not None:
-            cleaned.kept.append((session.id, await disk_use(session), f"It is {session.state}."))
-    if empty_trash:
-        for session in list(engine.whole.sessions.values()):
-            if session.state is State.TRASHED and not session.purged and key in (None, session.spec.repo.key):
-                cleaned.purged.append((session.id, await disk_use(session)))
+    chosen = [session.id for session in engine.whole.sessions.values() if key in (None, session.spec.repo.key)]
+    for session_id in chosen:
+        used = await disk_use(engine.session(session_id))
+        try:
+            if await _is_finished(engine, reviews, session_id):
                 if not dry_run:
-                    await asyncio.to_thread(worktrees.purge, engine.places, session)
-                    engine.submit(session.id, e.Purged())
+                    await trash(engine, session_id)
+                cleaned.trashed.append((session_id, used))
+                continue
+        except PlaitError as error:
+            cleaned.kept.append((session_id, used, str(error)))
+            continue
+        session = engine.session(session_id)
+        if session.state is not State.TRASHED and session.prepared is not None:
+            cleaned.kept.append((session_id, used, f"It is {session.state}."))
+    for session_id in chosen if empty_trash else ():
+        session = engine.session(session_id)
+        if session.state is not State.TRASHED or session.purged:
+            continue
+        used = await disk_use(session)
+        try:
+            if not dry_run:
+                await _purge(engine, session_id)
+            cleaned.purged.append((session_id, used))
+        except PlaitError as error:
+            cleaned.kept.append((session_id, used, str(error)))
     return cleaned
+
+
+async def _is_finished(engine: Engine, reviews: Reviews, session_id: str) -> bool:
+    if engine.session(session_id).state is State.APPLIED:
+        # The user's text may have changed since without anybody telling us.
+        await reviews.settle(session_id)
+    return engine.session(session_id).state in (State.MERGED, State.APPLIED)
+
+
+async def _purge(engine: Engine, session_id: str) -> None:
+    async with engine.holding(session_id):
+        session = engine.session(session_id)
+        if session.state is State.TRASHED and not session.purged:
+            await asyncio.to_thread(worktrees.purge, engine.places, session)
+            engine.submit(session_id, e.Purged())
 
 
 async def disk_use(session: Session) -> int:
@@ -156,8 +205,8 @@ async def _recorded_again(engine: Engine, session: Session) -> Session:
     """The session with a snapshot of its worktree as it is now: the user may have worked in it too."""
     if session.snapshot is None or session.prepared is None:
         return session
-    taken, _ = await asyncio.to_thread(worktrees.record, engine.places, session, session.snapshot.run)
-    return session if taken.tree == session.snapshot.tree else engine.submit(session.id, taken)
+    taken = await asyncio.to_thread(worktrees.record_again, engine.places, session)
+    return session if taken is None else engine.submit(session.id, taken)
 
 
 def _finish(

@@ -11,13 +11,14 @@ import concurrent.futures
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 
 from plait.core import admission, state
 from plait.core.admission import Decision
 from plait.core.config import UserConfig
 from plait.core.events import Created, Event, Record
-from plait.core.plan import Action, plan
+from plait.core.plan import ON_WORKTREE, Action, plan
 from plait.core.sessions import Session
 from plait.core.state import Whole
 from plait.engine.machine import measure
@@ -32,6 +33,9 @@ RETRY_S = 5.0
 
 PREPARING = 4
 """Worktrees filled at the same time: more would only wait for the disk."""
+
+THREADS = 32
+"""Blocking calls at the same time."""
 
 Perform = Callable[["Engine", Action], Awaitable[None]]
 
@@ -59,8 +63,10 @@ class Engine:
         self.latest_environment: Mapping[str, str] = {}
         self.listeners: list[Callable[[Session], None]] = []
         self._perform = perform
-        self._busy: set[Action] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._busy: dict[Action, asyncio.Task[None] | None] = {}
+        """What is being done, with its task if the plan began it."""
+        self._held: set[str] = set()
+        self._holding: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._due = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._loop_task: asyncio.Task[None] | None = None
@@ -69,6 +75,8 @@ class Engine:
     async def start(self) -> None:
         """Load every session and take up where things stand."""
         self._loop = asyncio.get_running_loop()
+        # Threads here wait for git and for locks; a few long snapshots must not keep everybody else waiting.
+        self._loop.set_default_executor(concurrent.futures.ThreadPoolExecutor(THREADS, "plait"))
         loaded = await asyncio.to_thread(self.store.load)
         self.problems = loaded.problems
         folded = (state.fold(history) for history in loaded.histories.values())
@@ -78,7 +86,7 @@ class Engine:
 
     async def stop(self) -> None:
         """Stop carrying sessions on; their processes have supervisors and are not touched."""
-        tasks = [*self._tasks, *([self._loop_task] if self._loop_task else [])]
+        tasks = [task for task in (*self._busy.values(), self._loop_task) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -136,12 +144,27 @@ class Engine:
     @contextlib.contextmanager
     def claimed(self, action: Action) -> Iterator[None]:
         """Keep the plan from performing an action that the caller performs itself."""
-        self._busy.add(action)
+        self._busy.setdefault(action, None)
         try:
             yield
         finally:
-            self._busy.discard(action)
+            if self._busy.get(action) is None:
+                self._busy.pop(action, None)
             self._due.set()
+
+    @contextlib.asynccontextmanager
+    async def holding(self, session: str) -> AsyncIterator[None]:
+        """Have a session's worktree to oneself: waits for what is being done there, and lets nothing begin."""
+        async with self._holding[session]:
+            self._held.add(session)
+            try:
+                begun = [self._busy[action] for action in self._busy if _is_on_worktree(action, session)]
+                if tasks := [task for task in begun if task is not None]:
+                    await asyncio.wait(tasks)
+                yield
+            finally:
+                self._held.discard(session)
+                self._due.set()
 
     def from_thread(self, call: Callable[[], object]) -> None:
         """Do something in the engine's own thread, and return, or raise what it raised, once it is done."""
@@ -172,17 +195,24 @@ class Engine:
         while True:
             await self._pause()
             self._due.clear()
-            limits = self.config().limits
-            queued = any(session.state == "queued" for session in self.whole.sessions.values())
-            machine = await asyncio.to_thread(measure, self.places.data) if queued else admission.Machine()
-            before = self.decisions
-            self.decisions = admission.decide(self.whole, limits, machine, self.clock())
-            self._tell_reasons(before)
-            for action in plan(self.whole, self.decisions, frozenset(self._busy)):
-                self._busy.add(action)
-                task = asyncio.create_task(self._carry_out(action), name=str(action))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+            try:
+                await self._carry_on()
+            except Exception:
+                # A fault in one round must not be the end of all others.
+                log.exception("making the plan failed")
+                self._note_problem(f"Plait itself failed at making a plan; {self.places.log} has the details.")
+                asyncio.get_running_loop().call_later(RETRY_S, self._due.set)
+
+    async def _carry_on(self) -> None:
+        """Begin everything that is due."""
+        limits = self.config().limits
+        queued = any(session.state == "queued" for session in self.whole.sessions.values())
+        machine = await asyncio.to_thread(measure, self.places.data) if queued else admission.Machine()
+        before = self.decisions
+        self.decisions = admission.decide(self.whole, limits, machine, self.clock())
+        self._tell_reasons(before)
+        for action in plan(self.whole, self.decisions, frozenset(self._busy), frozenset(self._held)):
+            self._busy[action] = asyncio.create_task(self._carry_out(action), name=str(action))
 
     async def _pause(self) -> None:
         """Wait until something happened, or until time alone may change a decision."""
@@ -213,9 +243,13 @@ class Engine:
             self._note_problem(f"Plait itself failed at {action}; {self.places.log} has the details.")
             await asyncio.sleep(RETRY_S)
         finally:
-            self._busy.discard(action)
+            self._busy.pop(action, None)
             self._due.set()
 
     def _note_problem(self, problem: str) -> None:
         if problem not in self.problems:
             self.problems = (*self.problems, problem)[-20:]
+
+
+def _is_on_worktree(action: Action, session: str) -> bool:
+    return isinstance(action, ON_WORKTREE) and action.session == session

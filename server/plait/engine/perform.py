@@ -11,11 +11,11 @@ from plait.agents.adapter import End, Job, Launch, Outcome, stopped_or_lost
 from plait.agents.registry import ADAPTERS
 from plait.core import events as e
 from plait.core import plan
-from plait.core.sessions import Run, Session
+from plait.core.sessions import Run, Session, State
 from plait.engine import ports, worktrees
 from plait.engine.engine import Engine
 from plait.environment import pass_on
-from plait.errors import PlaitError
+from plait.errors import PlaitError, StorageError
 from plait.supervisor import runs
 
 AGENT_GIT = {"gc.auto": "0", "maintenance.auto": "false", "core.fsmonitor": "false"}
@@ -36,7 +36,7 @@ async def perform(engine: Engine, action: plan.Action) -> None:
         case plan.Attend():
             await _attend(engine, engine.session(action.session), action.run)
         case plan.Stop():
-            await runs.stop(run_directory(engine, action.session, action.run))
+            await _stop(engine, action.session, action.run)
         case plan.Record():
             await _record(engine, engine.session(action.session))
         case plan.Settle():
@@ -59,12 +59,16 @@ async def _prepare(engine: Engine, session: Session) -> None:
         async with engine.preparing:
             made = await asyncio.to_thread(worktrees.prepare, engine.places, session)
         # Not in a thread: between looking for a free block and writing it down nobody else may look.
-        taken = {other.prepared.port for other in engine.whole.sessions.values() if other.prepared}
-        port = ports.assign(taken)
+        port = _free_port(engine)
     except PlaitError as error:
         engine.submit(session.id, e.Failed(step="worktree", why=f"The worktree could not be made: {error}"))
         return
     engine.submit(session.id, e.Prepared(admin=str(made.admin), port=port, notes=made.notes))
+
+
+def _free_port(engine: Engine) -> int:
+    known = engine.whole.sessions.values()
+    return ports.assign({other.prepared.port for other in known if other.prepared and not other.purged})
 
 
 async def _start(engine: Engine, session: Session, kind: e.RunKind, number: int) -> None:
@@ -75,6 +79,7 @@ async def _start(engine: Engine, session: Session, kind: e.RunKind, number: int)
 async def _attend(engine: Engine, session: Session, number: int) -> None:
     directory = run_directory(engine, session.id, number)
     run = next(run for run in session.runs if run.number == number)
+    failures = 0
     while True:
         status = await asyncio.to_thread(runs.status, directory)
         match status:
@@ -82,11 +87,25 @@ async def _attend(engine: Engine, session: Session, number: int) -> None:
                 outcome = _outcome(session, run, status)
                 engine.submit(session.id, _ended(number, status, outcome))
                 return
+            case runs.NotStarted() if engine.session(session.id).stop_asked:
+                engine.submit(session.id, e.RunEnded(run=number, ok=False, stopped=True, reason="Stopped."))
+                return
             case runs.NotStarted():
                 try:
-                    await _launch(engine, session, run, directory)
+                    spec, environment = await _specified(engine, session, run)
                 except PlaitError as error:
-                    if not isinstance(await asyncio.to_thread(runs.status, directory), runs.Exit):
+                    engine.submit(session.id, e.RunEnded(run=number, ok=False, reason=str(error)))
+                    return
+                try:
+                    await asyncio.to_thread(runs.prepare, directory, spec)
+                    await runs.start(directory, environment)
+                except StorageError:
+                    raise
+                except PlaitError as error:
+                    failures += 1
+                    now = await asyncio.to_thread(runs.status, directory)
+                    # A supervisor that was killed before it executed anything costs nothing but another attempt.
+                    if isinstance(now, runs.NotStarted) and failures == START_ATTEMPTS:
                         engine.submit(session.id, e.RunEnded(run=number, ok=False, reason=str(error)))
                         return
             case runs.Lost():
@@ -95,7 +114,25 @@ async def _attend(engine: Engine, session: Session, number: int) -> None:
                 await runs.wait(directory)
 
 
-async def _launch(engine: Engine, session: Session, run: Run, directory: Path) -> None:
+async def _stop(engine: Engine, session: str, number: int) -> None:
+    """Returns when the run is over, so that nobody is asked to stop twice."""
+    directory = run_directory(engine, session, number)
+    while any(run.number == number and run.ended is None for run in engine.session(session).runs):
+        if isinstance(await asyncio.to_thread(runs.status, directory), runs.NotStarted):
+            # It is being launched, or its attendant finds it stopped.
+            await asyncio.sleep(LAUNCHING_S)
+            continue
+        await runs.stop(directory)
+        if isinstance(await runs.wait(directory), runs.Exit):
+            return
+
+
+LAUNCHING_S = 0.02
+"""How often it is looked whether a run that is to be stopped has been launched."""
+
+
+async def _specified(engine: Engine, session: Session, run: Run) -> tuple[runs.RunSpec, dict[str, str]]:
+    """What is to be run, and in which environment. Raises PlaitError if it must not be."""
     worktree = Path(session.spec.worktree)
     await asyncio.to_thread(worktrees.verify, session)
     launch = _launch_of(session, run)
@@ -112,9 +149,11 @@ async def _launch(engine: Engine, session: Session, run: Run, directory: Path) -
         interrupt=launch.interrupt,
         timeout_s=TEARDOWN_LIMIT_S if run.kind == "teardown" else None,
     )
-    await asyncio.to_thread(runs.prepare, directory, spec)
-    await runs.start(directory, environment)
+    return spec, environment
 
+
+START_ATTEMPTS = 3
+"""How often a process is started anew whose supervisor vanished before anything was executed."""
 
 TEARDOWN_LIMIT_S = 60.0
 """A clean-up of the repository must not keep the user's clean-up waiting for ever."""
@@ -179,6 +218,9 @@ async def _record(engine: Engine, session: Session) -> None:
         return
     try:
         taken, problems = await asyncio.to_thread(worktrees.record, engine.places, session, run.number)
+    except StorageError:
+        # Space comes back; until then the session waits with its work where it is.
+        raise
     except PlaitError as error:
         engine.submit(session.id, e.Failed(step="snapshot", why=f"The result could not be recorded: {error}"))
         return
@@ -197,6 +239,12 @@ async def _settle(engine: Engine, session: Session) -> None:
 
 
 async def _discard(engine: Engine, session: Session) -> None:
+    if session.prepared is None and session.state is not State.QUEUED:
+        # A worktree whose making was cut off is completed first: then it goes the way of all others.
+        admin = await asyncio.to_thread(worktrees.unfinished, engine.places, session)
+        if admin is not None:
+            engine.submit(session.id, e.Prepared(admin=str(admin), port=_free_port(engine)))
+            return
     event = await asyncio.to_thread(worktrees.discard, engine.places, session)
     engine.submit(session.id, *event)
 

@@ -24,7 +24,7 @@ def assign(taken: Collection[int], first: int = 20000, block: int = 10) -> int:
             return start
     raise PlaitError(
         f"Could not find {block} free ports in a row between {first} and {LAST}.",
-        "Trash sessions that are done with, or stop servers that still run.",
+        "Trash sessions that are done with and empty the trash, or stop servers that still run.",
     )
 
 

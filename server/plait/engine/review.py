@@ -8,15 +8,15 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import ParamSpec, Protocol, TypeVar
 
 from plait.core import events as e
-from plait.core.accept import FileOperation, Outcome, TextEdit, Write, accept, path_without, revert, without
+from plait.core.accept import Chmod, FileOperation, Outcome, TextEdit, Write, accept, path_without, revert, without
 from plait.core.alignment import Placed
-from plait.core.changes import REGULAR, Content, FileChange, file_change, stats
+from plait.core.changes import REGULAR, Content, FileChange, Hunk, file_change, stats
 from plait.core.lines import decode, encode
 from plait.core.locate import UserFile, locate
 from plait.core.sessions import Session, State
@@ -27,13 +27,23 @@ from plait.errors import ConflictError, NothingToDo, PlaitError, UsageError
 from plait.git import trees
 from plait.git.shadow import Shadow
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 LARGEST = 64 << 20
 """Bytes above which a file is not read for review: it can only be merged."""
 
 REVIEWABLE = (State.READY, State.APPLIED, State.STOPPED, State.FAILED, State.MERGED)
 """States in which nothing changes the session's tree."""
 
-_CACHED = 64
+LARGEST_ALL = 256 << 20
+"""Bytes of all contents of one session that are read for review; what is largest is left to a merge."""
+
+QUICK = 64 << 10
+"""Bytes of a file up to which its hunks are placed in the event loop's own thread."""
+
+CACHED = 256 << 20
+"""Bytes of the changes that are kept in memory, as far as they can be known."""
 
 
 class Editor(Protocol):
@@ -83,7 +93,8 @@ class Reviews:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.editors: list[Editor] = []
-        self._cache: OrderedDict[tuple[str, str, str], Changes] = OrderedDict()
+        self._cache: OrderedDict[tuple[str, str, str], tuple[Changes, int]] = OrderedDict()
+        self._cached = 0
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     def writing(self, key: str) -> asyncio.Lock:
@@ -102,12 +113,17 @@ class Reviews:
 
     async def _of_tree(self, session: Session, tree: str) -> Changes:
         key = (session.spec.repo.key, session.spec.base, tree)
+        if key in self._cache:
+            self._cache.move_to_end(key)
+            return self._cache[key][0]
+        changes = await asyncio.to_thread(_recorded, self.engine, session, tree)
         if key not in self._cache:
-            self._cache[key] = await asyncio.to_thread(_recorded, self.engine, session, tree)
-            while len(self._cache) > _CACHED:
-                self._cache.popitem(last=False)
-        self._cache.move_to_end(key)
-        return self._cache[key]
+            self._cache[key] = changes, _weight(changes)
+            self._cached += self._cache[key][1]
+            while self._cached > CACHED:
+                _, (_, weight) = self._cache.popitem(last=False)
+                self._cached -= weight
+        return changes
 
     async def located(self, session: Session, paths: Iterable[str] | None = None) -> list[Located]:
         """The session's hunks where they lie now, for all files or some."""
@@ -155,13 +171,23 @@ class Reviews:
         refused = [(hunk, "It is in your text already: undo it there, or take it back first.") for hunk in applied]
         return Result([row.hunk.id for row in decided], [], refused, sorted({r.hunk.path for r in decided}), [])
 
-    async def settle(self, session_id: str) -> None:
-        """Say that a session is applied when nothing of it waits any more, or that it waits again."""
+    async def settle(self, session_id: str, touching: str | None = None) -> None:
+        """Say that a session is applied when nothing of it waits any more, or that it waits again.
+
+        With `touching`, a path in the checkout, only if the session changes that file.
+        """
         session = self.engine.session(session_id)
         if session.state not in (State.READY, State.STOPPED, State.FAILED, State.APPLIED) or session.snapshot is None:
             return
+        changes = await self.changes(session)
+        if touching is not None and not any(touching in (file.path, file.old_path) for file in changes.files):
+            return
         located = await self.located(session)
-        waiting = any(waits(session, row) for file in located for row in file.placed)
+        # What could not even be read cannot have been taken.
+        waiting = bool(changes.problems) or any(waits(session, row) for file in located for row in file.placed)
+        known = self.engine.session(session_id)
+        if known.state is not session.state or known.snapshot is not session.snapshot:
+            return
         if waiting and session.state is State.APPLIED:
             self.engine.submit(session_id, e.Reopened())
         elif not waiting and session.state is not State.APPLIED and session.snapshot.files:
@@ -189,15 +215,18 @@ class Reviews:
         return await asyncio.to_thread(trees.write_tree, shadow, session.snapshot.tree, replacements)
 
     async def _locate(self, session: Session, change: FileChange) -> Located:
-        user, buffer = await self._user_file(session, change)
-        return Located(change, locate(change, user, session.accepted), buffer)
+        try:
+            user, buffer = await self._user_file(session, change)
+        except PlaitError as error:
+            # One file that cannot be read must not hide all others.
+            return Located(change, tuple(_out_of_reach(hunk, str(error)) for hunk in change.hunks), False)
+        return Located(change, await _worked_out(change, locate, change, user, session.accepted), buffer)
 
     async def _user_file(self, session: Session, change: FileChange) -> tuple[UserFile, bool]:
         top = session.spec.repo.top
         if top is None:
-            raise UsageError(
-                "The repository has no checkout to accept into.", "Merge the session into a branch instead."
-            )
+            # Without a checkout the user has the base, and all of it waits for a verdict.
+            return UserFile(change.base, change.base if change.old_path is None else None), False
         old, buffer_old = await self._content(Path(top), change.old_path or change.path, change)
         if change.old_path is None:
             return UserFile(old, old), buffer_old
@@ -226,6 +255,10 @@ class Reviews:
     async def _change(
         self, session: Session, paths: frozenset[str] | None, hunks: frozenset[str] | None, taking_back: bool
     ) -> Result:
+        if session.spec.repo.top is None:
+            raise UsageError(
+                "The repository has no checkout to accept into.", "Merge the session into a branch instead."
+            )
         async with self.writing(session.spec.repo.key):
             session = self.engine.session(session.id)
             located = await self.located(session, paths)
@@ -256,21 +289,30 @@ class Reviews:
     ) -> None:
         """One file as one transaction: computed on the newest text, applied, and verified."""
         top = Path(session.spec.repo.top or "/")
-        user, buffer = await self._user_file(session, change)
-        outcome = (revert if taking_back else accept)(change, user, ids, session.accepted)
+        try:
+            user, buffer = await self._user_file(session, change)
+        except PlaitError as error:
+            result.refused += [(hunk, str(error)) for hunk in sorted(ids)]
+            return
+        decide = revert if taking_back else accept
+        outcome = await _worked_out(change, decide, change, user, ids, session.accepted)
         result.already += outcome.already
         result.refused += outcome.refused
         if not outcome.accepted:
             return
         try:
-            if buffer and outcome.edits and (opened := self._open(top / outcome.path)):
+            opened = self._open(top / outcome.path) if buffer and outcome.edits else None
+            rest = _left_to_disk(outcome) if opened else outcome.operations
+            expected = outcome.expected
+            if buffer and rest:
+                saved = {path: await asyncio.to_thread(checkout.read, top, path) for path in outcome.expected}
+                if not all(isinstance(op, Chmod) for op in rest) and not _same_data(saved, expected):
+                    raise ConflictError(f"{outcome.path} has unsaved edits in the editor.", "Save it, then repeat.")
+                expected = saved
+            if opened:
                 await self._edit(opened, top, change, outcome, session)
                 result.in_editor.append(outcome.path)
-            rest = _left_to_disk(outcome, buffer)
             if rest:
-                expected = outcome.expected
-                if buffer:
-                    expected = {path: await asyncio.to_thread(checkout.read, top, path) for path in outcome.expected}
                 await asyncio.to_thread(checkout.apply, top, rest, expected, allow_escaping_links=named)
         except PlaitError as error:
             result.refused += [(hunk, str(error)) for hunk in outcome.accepted]
@@ -335,10 +377,32 @@ def _chosen(located: list[Located], hunks: frozenset[str] | None) -> list[Placed
     return chosen
 
 
-def _left_to_disk(outcome: Outcome, buffer: bool) -> tuple[FileOperation, ...]:
-    if not (buffer and outcome.edits):
-        return outcome.operations
-    return tuple(op for op in outcome.operations if not (isinstance(op, Write) and op.path == outcome.path))
+async def _worked_out(change: FileChange, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """What the function computes of a file; in a thread if that may take long enough to be felt by others."""
+    if sum(len(side.data) for side in (change.base, change.agent) if side is not None) < QUICK:
+        return function(*args, **kwargs)
+    return await asyncio.to_thread(function, *args, **kwargs)
+
+
+def _left_to_disk(outcome: Outcome) -> tuple[FileOperation, ...]:
+    """The operations beside the edits of an open buffer: of the write of its file nothing but a change of its mode."""
+    left: list[FileOperation] = []
+    for operation in outcome.operations:
+        if not (isinstance(operation, Write) and operation.path == outcome.path):
+            left.append(operation)
+            continue
+        before = outcome.expected[outcome.path]
+        if before is not None and before.mode != operation.content.mode:
+            left.append(Chmod(operation.path, operation.content.mode))
+    return tuple(left)
+
+
+def _same_data(one: Mapping[str, Content | None], other: Mapping[str, Content | None]) -> bool:
+    return all((a and a.data) == (b and b.data) for a, b in ((one[path], other[path]) for path in one))
+
+
+def _out_of_reach(hunk: Hunk, reason: str) -> Placed:
+    return Placed(hunk, "conflicting", hunk.path, reason=reason, removed=hunk.removed, added=hunk.added)
 
 
 def _encoded(text: str, change: FileChange) -> bytes:
@@ -376,6 +440,7 @@ def _peek(engine: Engine, session: Session) -> Changes:
 def _changes(shadow: Shadow, session: Session, tree: str, scratch: Path | None) -> Changes:
     raw = trees.changes(shadow, base_of(session), tree, scratch=scratch)
     wanted = [blob for change in raw for mode, blob in _sides(change) if mode not in ("000000", "160000")]
+    wanted = _affordable(trees.sizes(shadow, wanted, scratch=scratch))
     contents = trees.blobs(shadow, wanted, largest=LARGEST, scratch=scratch)
     files: list[FileChange] = []
     problems: list[str] = []
@@ -387,6 +452,25 @@ def _changes(shadow: Shadow, session: Session, tree: str, scratch: Path | None) 
         base, agent = (side if isinstance(side, Content) else None for side in sides)
         files.append(file_change(change.path, change.old_path if change.kind == "R" else None, base, agent))
     return Changes(tree, tuple(sorted(files, key=lambda file: file.path)), tuple(problems))
+
+
+def _affordable(sizes: Mapping[str, int]) -> list[str]:
+    """The blobs that together are not too much to be held in memory; the smallest go first."""
+    chosen: list[str] = []
+    total = 0
+    for blob in sorted(sizes, key=lambda blob: sizes[blob]):
+        total += sizes[blob]
+        if total > LARGEST_ALL:
+            break
+        chosen.append(blob)
+    return chosen
+
+
+def _weight(changes: Changes) -> int:
+    """About how many bytes of memory the changes take: a row is an object of its own."""
+    sides = (side for file in changes.files for side in (file.base, file.agent) if side is not None)
+    rows = (row for file in changes.files for hunk in file.hunks for row in (*hunk.removed, *hunk.added))
+    return sum(len(side.data) for side in sides) + sum(len(row) + 48 for row in rows) + 1024 * (1 + len(changes.files))
 
 
 def _sides(change: trees.RawChange) -> tuple[tuple[str, str], tuple[str, str]]:
@@ -410,4 +494,5 @@ def relative(session: Session, path: str) -> str:
     top = session.spec.repo.top
     if top is None or not Path(path).is_absolute():
         return os.path.normpath(path)
-    return os.path.relpath(path, top)
+    real = Path(os.path.realpath(Path(path).parent)) / Path(path).name
+    return os.path.relpath(real, top)

@@ -225,16 +225,18 @@ def _read(directory: Path, problems: list[str]) -> tuple[Record, ...]:
     except (OSError, ValueError) as error:
         problems.append(f"Session {session} is set aside, its spec.json cannot be read: {error}")
         return ()
-    return (first, *_read_events(directory / "events.jsonl", session, problems))
+    try:
+        return (first, *_read_events(directory / "events.jsonl", session, problems))
+    except OSError as error:
+        # Without its history a session would begin anew.
+        problems.append(f"Session {session} is set aside, its history cannot be read: {error}")
+        return ()
 
 
 def _read_events(path: Path, session: str, problems: list[str]) -> list[Record]:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        return []
-    except OSError as error:
-        problems.append(f"The history of session {session} cannot be read: {error}")
         return []
     records: list[Record] = []
     good: list[bytes] = []

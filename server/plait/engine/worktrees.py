@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
@@ -35,12 +35,12 @@ class Made:
 def prepare(places: Places, session: Session) -> Made:
     """Create the session's worktree, or complete an interrupted creation, and bring in the files that it needs.
 
-    Raises PlaitError, leaving nothing behind.
+    Raises PlaitError; what was made before that is found by the next call, and by `unfinished`.
     """
     shadows = shadow_of(places, session)
     if str(session.spec.worktree).startswith(str(places.data)):
         private_directory(places.data)
-    intent = Intent(Path(session.spec.worktree), session.spec.branch, session.spec.base, f"plait {session.id}")
+    intent = _intent(session)
     worktree = recover(shadows, intent) or create(shadows, intent)
     notes = repo.features(shadows.repo, session.spec.base)
     return Made(worktree.admin, (*notes, *_bring(shadows, session, worktree)))
@@ -71,10 +71,27 @@ def variables(session: Session) -> dict[str, str]:
 
 def record(places: Places, session: Session, run: int) -> tuple[e.Snapshotted, tuple[str, ...]]:
     """Take the snapshot of what the agent left, and say what could not be taken in. Raises PlaitError."""
+    return _recorded(places, session, run, f"refs/plait/{session.id}/{run}")
+
+
+def record_again(places: Places, session: Session) -> e.Snapshotted | None:
+    """A further snapshot, beside the earlier ones, if the worktree has changed since the last. Raises PlaitError."""
+    last = session.snapshot
+    if last is None or not os.path.lexists(session.spec.worktree):
+        return None
+    verify(session)
+    shadows = shadow_of(places, session)
+    with shadows.temporary() as scratch:
+        now = trees.snapshot(shadows, worktree_of(session), "", scratch=scratch, leave_out=_shared(session))
+    if (now.tree, now.parent) == (last.tree, reads.parent(shadows, last.commit)):
+        return None
+    return _recorded(places, session, last.run, f"refs/plait/{session.id}/{last.run}.{session.seq}")[0]
+
+
+def _recorded(places: Places, session: Session, run: int, ref: str) -> tuple[e.Snapshotted, tuple[str, ...]]:
     verify(session)
     shadows = shadow_of(places, session)
     worktree = worktree_of(session)
-    ref = f"refs/plait/{session.id}/{run}"
     taken = _snapshot(shadows, session, worktree, ref)
     commit = taken.commit or taken.parent
     added, removed, files = _counted(shadows, session.spec.base, taken.tree)
@@ -96,16 +113,47 @@ def peeked(places: Places, session: Session) -> Iterator[tuple[Shadow, str, Path
 
 
 def release(places: Places, session: Session) -> bool:
-    """Remove a worktree and branch that hold nothing beyond the base; false if they hold anything at all."""
+    """Remove a worktree and branch that hold nothing beyond the base; false if they hold anything at all.
+
+    Can be repeated after a kill: the directory gets another name before it is looked at for the last time, and a
+    third once it was seen to hold nothing.
+    """
     worktree = worktree_of(session)
     shadows = shadow_of(places, session)
-    if not worktree.path.is_dir() or worktree.path.is_symlink() or not _holds_only_base(shadows, session, worktree):
-        return False
-    remove_tree(worktree.path)
+    place = trash_of(places, session)
+    leaving, empty = (place.with_name(f"{place.name}.{name}") for name in ("leaving", "empty"))
+    if os.path.lexists(leaving) and not os.path.lexists(worktree.path):
+        leaving.rename(worktree.path)
+    if os.path.lexists(worktree.path):
+        if worktree.path.is_symlink() or not worktree.path.is_dir():
+            return False
+        if not _holds_only_base(shadows, session, worktree):
+            return False
+        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        worktree.path.rename(leaving)
+        # Whoever wrote into it while it was looked at finds it where it was.
+        if not reads.holds_only(shadows, replace(worktree, path=leaving), session.spec.base):
+            leaving.rename(worktree.path)
+            return False
+        leaving.rename(empty)
+    remove_tree(empty)
+    with contextlib.suppress(OSError):
+        place.parent.rmdir()
     forget(shadows, worktree)
     delete_branch(shadows, worktree.branch, session.spec.base)
-    _drop_snapshots(shadows, session)
+    _drop_snapshots(shadows, session, only_empty=True)
     return True
+
+
+def unfinished(places: Places, session: Session) -> Path | None:
+    """The record of a worktree whose making was cut off, completed now; none if nothing of it is there.
+
+    Raises PlaitError.
+    """
+    if not Path(session.spec.repo.common_dir).is_dir():
+        return None
+    worktree = recover(shadow_of(places, session), _intent(session))
+    return worktree.admin if worktree else None
 
 
 def discard(places: Places, session: Session) -> tuple[e.Event, ...]:
@@ -114,7 +162,13 @@ def discard(places: Places, session: Session) -> tuple[e.Event, ...]:
         return (e.Trashed(place=None),)
     worktree = worktree_of(session)
     if not os.path.lexists(worktree.path):
+        moved = _in_trash(trash_of(places, session))
+        if moved is not None:
+            # We were killed between moving it and writing that down.
+            return (e.Trashed(place=os.fspath(moved)),)
         return (e.Noted(text=f"The worktree {worktree.path} was gone already."), e.Trashed(place=None))
+    if not Path(session.spec.repo.common_dir).is_dir():
+        return _discard_without_repository(places, session, worktree)
     events: list[e.Event] = []
     try:
         shadows = shadow_of(places, session)
@@ -127,9 +181,15 @@ def discard(places: Places, session: Session) -> tuple[e.Event, ...]:
 
 
 def restore(places: Places, session: Session) -> None:
-    """Move the session's worktree from the trash back to its place. Raises PlaitError, changing nothing."""
-    if session.trash_place is not None:
-        trashed = trash.Trashed(Path(session.trash_place), worktree_of(session))
+    """Move the session's worktree from the trash back to its place. Raises PlaitError, changing nothing.
+
+    Can be repeated after a kill.
+    """
+    if session.trash_place is None:
+        return
+    worktree = worktree_of(session)
+    trashed = trash.Trashed(Path(session.trash_place), worktree)
+    if os.path.lexists(trashed.path) or not _is_back(worktree):
         trash.restore(shadow_of(places, session), trashed)
 
 
@@ -137,11 +197,41 @@ def purge(places: Places, session: Session) -> None:
     """Delete a trashed worktree and its branch for good, as the user asked. Raises PlaitError."""
     if session.trash_place is None or session.prepared is None:
         return
+    if not Path(session.spec.repo.common_dir).is_dir():
+        remove_tree(Path(session.trash_place))
+        return
     shadows = shadow_of(places, session)
     worktree = worktree_of(session)
     tip = reads.branch_tip(shadows, worktree.branch)
     trash.purge(shadows, trash.Trashed(Path(session.trash_place), worktree), branch_tip=tip)
     _drop_snapshots(shadows, session)
+
+
+def _in_trash(place: Path) -> Path | None:
+    """The worktree in a session's own place in the trash."""
+    try:
+        found = sorted(path for path in place.iterdir() if path.is_dir() and not path.is_symlink())
+    except OSError:
+        return None
+    return found[0] if found else None
+
+
+def _is_back(worktree: Worktree) -> bool:
+    try:
+        return (worktree.path / ".git").read_text() == f"gitdir: {worktree.admin}\n"
+    except (OSError, ValueError):
+        return False
+
+
+def _discard_without_repository(places: Places, session: Session, worktree: Worktree) -> tuple[e.Event, ...]:
+    """Without its repository a worktree is a directory like any other, whose files are kept as they are."""
+    home = private_directory(private_directory(places.state / "repos") / session.spec.repo.key)
+    try:
+        moved = trash.trash(Shadow(repo_of(session), home), worktree, trash_of(places, session))
+    except PlaitError as error:
+        return (e.TrashFailed(why=f"It could not be moved to the trash: {error}"),)
+    note = e.Noted(text=f"The repository {session.spec.repo.common_dir} is gone, so that no snapshot could be taken.")
+    return (note, e.Trashed(place=os.fspath(moved.path)))
 
 
 def settle(places: Places, session: Session) -> bool:
@@ -257,6 +347,18 @@ def _holds_only_base(shadows: Shadow, session: Session, worktree: Worktree) -> b
     return reads.holds_only(shadows, worktree, session.spec.base)
 
 
-def _drop_snapshots(shadows: Shadow, session: Session) -> None:
+def _drop_snapshots(shadows: Shadow, session: Session, only_empty: bool = False) -> None:
+    """Let go of the session's snapshots, or of those alone that hold nothing beyond the base."""
     for ref, commit in reads.refs_below(shadows, f"refs/plait/{session.id}/"):
-        trees.drop_ref(shadows, ref, commit)
+        if not only_empty or _is_empty(shadows, session, commit):
+            trees.drop_ref(shadows, ref, commit)
+
+
+def _is_empty(shadows: Shadow, session: Session, commit: str) -> bool:
+    base = session.spec.base
+    return reads.parent(shadows, commit) == base and trees.tree_of(shadows, commit) == trees.tree_of(shadows, base)
+
+
+def _intent(session: Session) -> Intent:
+    spec = session.spec
+    return Intent(Path(spec.worktree), spec.branch, spec.base, f"plait {session.id}")

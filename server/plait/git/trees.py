@@ -211,17 +211,19 @@ def write_tree(
     shadow: Shadow, tree: str, replacements: Mapping[str, tuple[str, bytes] | None], *, scratch: Path | None = None
 ) -> str:
     """`tree` with some paths replaced by (mode, content) or, for None, removed; contents are stored as they
-    are.
+    are, that of a submodule is the id of its commit.
 
     Raises GitError for a path that git does not allow in a tree.
     """
     with shadow.temporary() as place:
         index = place / "index"
         shadow.run("read-tree", "--end-of-options", tree, index=index, scratch=scratch)
-        written = _store(shadow, [entry[1] for entry in replacements.values() if entry], place, scratch)
+        files = {path: entry for path, entry in replacements.items() if entry and entry[0] != _GITLINK}
+        written = _store(shadow, [content for _, content in files.values()], place, scratch)
         gone = [f"0 {'0' * len(tree)}\t{path}\0" for path, entry in replacements.items() if entry is None]
-        kept = [(path, entry[0]) for path, entry in replacements.items() if entry]
-        new = [f"{mode} {blob}\t{path}\0" for (path, mode), blob in zip(kept, written, strict=True)]
+        new = [f"{mode} {blob}\t{path}\0" for (path, (mode, _)), blob in zip(files.items(), written, strict=True)]
+        links = {path: entry[1] for path, entry in replacements.items() if entry and entry[0] == _GITLINK}
+        new += [f"{_GITLINK} {decoded(commit_id)}\t{path}\0" for path, commit_id in links.items()]
         _update_index(shadow, index, [*gone, *new], scratch)
         return shadow.run("write-tree", index=index, scratch=scratch, writes=True).text
 

@@ -14,12 +14,12 @@ from plait.engine import views
 from plait.engine.engine import Engine
 from plait.engine.perform import perform, run_directory
 from plait.engine.resources import resources
-from plait.engine.review import Reviews
+from plait.engine.review import Reviews, relative
 from plait.engine.settings import Settings
 from plait.errors import PlaitError, UsageError
 from plait.lsp.connection import Connection
-from plait.lsp.documents import Happening
-from plait.lsp.editor import LspEditor
+from plait.lsp.documents import Happening, path_of
+from plait.lsp.editor import LspEditor, real
 from plait.paths import Places
 
 IDLE_S = 0.3
@@ -97,6 +97,9 @@ class Hub:
             watcher.close()
         if editor in self.reviews.editors:
             self.reviews.editors.remove(editor)
+            # What was only in its unsaved buffers is gone.
+            for document in connection.documents:
+                self._look_again(document.uri)
 
     @property
     def connections(self) -> list[Connection]:
@@ -134,20 +137,24 @@ class Hub:
         """Derive again, once the user pauses, whether the sessions that touch the document still wait."""
         if happening is Happening.OPENED or connection.client.options.get("terminal"):
             return
+        self._look_again(uri)
+
+    def _look_again(self, uri: str) -> None:
+        path = path_of(uri)
+        if path is None:
+            return
         if uri in self._looking:
             self._looking[uri].cancel()
-        document = connection.documents.get(uri)
-        path = document.path if document else None
-        task = asyncio.create_task(self._settle(path))
+        task = asyncio.create_task(self._settle(real(path)))
         self._looking[uri] = task
         task.add_done_callback(lambda done: self._looking.pop(uri) if self._looking.get(uri) is done else None)
 
-    async def _settle(self, path: Path | None) -> None:
+    async def _settle(self, path: Path) -> None:
         await asyncio.sleep(IDLE_S)
         for session in list(self.engine.whole.sessions.values()):
-            if path is not None and _concerns(session, path):
+            if _concerns(session, path):
                 try:
-                    await self.reviews.settle(session.id)
+                    await self.reviews.settle(session.id, touching=relative(session, str(path)))
                 except PlaitError:
                     # What a request finds it will say; here nobody asked.
                     continue

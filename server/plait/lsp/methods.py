@@ -18,7 +18,7 @@ from plait.engine import control, launch, views
 from plait.engine.approvals import Approvals
 from plait.engine.perform import run_directory
 from plait.engine.review import Located, Result, relative, waits
-from plait.errors import UsageError
+from plait.errors import PlaitError, UsageError
 from plait.git import repo as repos
 from plait.lsp import models as m
 from plait.lsp.connection import Connection
@@ -72,10 +72,16 @@ async def sessions(connection: Connection, params: m.Sessions) -> View:
 async def session(connection: Connection, params: m.OfSession) -> View:
     hub = hub_of(connection)
     known = hub.session(params.session)
-    located = await _located(hub, known)
+    located, problem = [], None
+    try:
+        located = await _located(hub, known)
+    except PlaitError as error:
+        # All else that is known of the session can be shown all the same.
+        problem = str(error)
     return {
         **views.session_detail(hub.engine, known),
         "hunks": [hunk_view(known, file, row) for file in located for row in file.placed],
+        "problem": problem,
         "disk": await control.disk_use(known),
         "resources": await hub.resources(known),
     }
@@ -112,13 +118,17 @@ async def review(connection: Connection, params: m.Where) -> View:
     """The sessions that wait for the user's review, with how much of each waits."""
     hub = hub_of(connection)
     key = await key_of(params.path)
-    queue = []
+    queue, problems = [], []
     for session in views.in_review_order(hub.engine.whole.sessions.values()):
         if session.state not in (State.READY, State.STOPPED, State.FAILED) or key not in (None, session.spec.repo.key):
             continue
         if session.snapshot is None or not session.snapshot.files:
             continue
-        located = await _located(hub, session)
+        try:
+            located = await _located(hub, session)
+        except PlaitError as error:
+            problems.append(f"“{session.spec.task.title}” cannot be reviewed: {error}")
+            continue
         rows = [row for file in located for row in file.placed if waits(session, row)]
         if rows:
             view = views.session_view(hub.engine, session)
@@ -131,7 +141,7 @@ async def review(connection: Connection, params: m.Where) -> View:
                     "next": hunk_view(session, *_first(session, located)),
                 }
             )
-    return {"queue": queue}
+    return {"queue": queue, "problems": problems}
 
 
 async def hunks(connection: Connection, params: m.Hunks) -> View:
@@ -268,7 +278,7 @@ async def restore(connection: Connection, params: m.OfSession) -> View:
 async def clean(connection: Connection, params: m.Clean) -> View:
     hub = hub_of(connection)
     key = await key_of(params.path)
-    done = await control.clean(hub.engine, dry_run=params.dry_run, empty_trash=params.empty_trash, key=key)
+    done = await control.clean(hub.engine, hub.reviews, dry_run=params.dry_run, empty_trash=params.empty_trash, key=key)
     return {
         "trashed": [{"session": session, "bytes": size} for session, size in done.trashed],
         "purged": [{"session": session, "bytes": size} for session, size in done.purged],

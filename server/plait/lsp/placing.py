@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,12 @@ from plait.core.changes import LINE_KINDS
 from plait.core.lines import LspText
 from plait.core.sessions import Session, State
 from plait.engine.review import Located, waits
+from plait.errors import PlaitError
 from plait.lsp.connection import Connection
 from plait.lsp.editor import lsp_range, real
 from plait.lsp.hub import Hub
+
+log = logging.getLogger(__name__)
 
 MAX_LINES = 200
 """Lines of a hunk that travel with it; `plait/fileContent` has the rest."""
@@ -59,7 +63,11 @@ async def located_in_document(hub: Hub, connection: Connection, uri: str) -> lis
         if session.state not in SHOWN or top is None or not path.is_relative_to(top):
             continue
         name = path.relative_to(top).as_posix()
-        found += [(session, file) for file in await hub.reviews.located(session, [name])]
+        try:
+            found += [(session, file) for file in await hub.reviews.located(session, [name])]
+        except PlaitError as error:
+            # A session whose changes cannot be read hides no other's; its own details say why.
+            log.info("The hunks of %s are not shown: %s", session.id, error)
     return found
 
 
