@@ -94,6 +94,11 @@ def start_daemon(places: Places, command: Sequence[str] = _COMMAND) -> None:
     """
     import subprocess  # Here, because most who dial find a daemon and need not pay for it.
 
+    if "PLAIT_RUN" in os.environ:
+        raise PlaitError(
+            "No daemon runs, and one that is started inside a session would end with that session.",
+            "Start Plait in a shell of your own, for example with `plait list`.",
+        )
     private_directory(places.state)
     rotate_log(places.log)
     log = open_log(places.log)
