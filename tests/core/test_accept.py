@@ -4,7 +4,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from plait.core.accept import (
@@ -21,7 +21,7 @@ from plait.core.accept import (
     without,
 )
 from plait.core.changes import EXECUTABLE, SUBMODULE, SYMLINK, Content, FileChange, file_change
-from plait.core.lines import BOM, split
+from plait.core.lines import split
 from plait.core.locate import UserFile, locate
 from tests.support.contents import (
     any_changes,
@@ -34,7 +34,6 @@ from tests.support.contents import (
     many,
     rows_of,
     text_changes,
-    texts,
     user_of,
 )
 
@@ -193,17 +192,20 @@ def _merged_by_git(place: Path, mine: list[bytes], base: list[bytes], agent: lis
 
 
 @many
-@given(base=texts(), agent=texts(), user=texts())
-def test_accepting_what_is_pending_leaves_nothing_pending_of_it(
-    base: list[bytes], agent: list[bytes], user: list[bytes]
-) -> None:
-    # A first line that is nothing but a byte order mark reads like an empty one in a text without the mark, so that
-    # among empty lines it cannot be told which of them were the base's.
-    assume(not any(b"".join(text).startswith(BOM) for text in (base, agent, user)))
+@given(data=st.data())
+def test_after_accepting_what_is_pending_only_the_conflicts_are_left(data: st.DataObject) -> None:
+    base = distinct_rows(30)
+    source = data.draw(st.randoms(use_true_random=False))
+    agent = edited_by(source, base, [b"agent %d\n" % i for i in range(9)], 4)
+    mine = edited_by(source, base, [b"user %d\n" % i for i in range(9)], 3)
     change = change_of(base, agent)
-    outcome = accept(change, user_of(user))
-    again = accept(change, outcome.user, frozenset(outcome.accepted), frozenset(outcome.accepted))
-    assert again.operations == ()
+    outcome = accept(change, user_of(mine))
+    done = frozenset(outcome.accepted)
+    conflicts = {name for name, _ in outcome.refused}
+    for placed in locate(change, outcome.user, done):
+        assert (placed.state == "conflicting") == (placed.hunk.id in conflicts)
+        assert placed.state != "pending"
+    assert accept(change, outcome.user, None, done).operations == ()
 
 
 def test_hunks_that_conflict_are_refused_and_the_others_done() -> None:

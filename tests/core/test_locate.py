@@ -121,6 +121,17 @@ def test_a_hunk_that_was_changed_after_it_was_applied_says_so() -> None:
     assert (placed.state, placed.edited) == ("conflicting", False)
 
 
+def test_an_accepted_deletion_stays_applied_while_the_user_edits_beside_it() -> None:
+    change = change_of(rows("abcd"), rows("acd"))
+    ledger = frozenset({change.hunks[0].id})
+    assert states(change, user_of(rows("Qcd")), ledger) == ["applied"]
+    assert states(change, user_of(rows("aQcd")), ledger) == ["applied"]
+    assert states(change, user_of(rows("aQcd"))) == ["conflicting"]
+    assert states(change, user_of(rows("aQbcd")), ledger) == ["pending"]
+    assert states(change, user_of(rows("QQd")), ledger) == ["applied"]
+    assert states(change, user_of(rows("d")), ledger) == ["applied"]
+
+
 def test_it_is_not_guessed_which_of_two_equal_lines_the_user_added_or_removed() -> None:
     assert [p.state for p in placed_in("ax", "a", "axx")] == ["conflicting"]
     assert [p.state for p in placed_in("pxxq", "pxYq", "pxq")] == ["conflicting"]

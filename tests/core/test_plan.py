@@ -75,3 +75,35 @@ def test_nothing_busy_is_due_again_and_the_same_input_gives_the_same_plan(events
     actions = plan.plan(whole, decisions, frozenset())
     assert actions == plan.plan(whole, decisions, frozenset())
     assert plan.plan(whole, decisions, frozenset(actions)) == ()
+
+
+def test_set_up_runs_again_in_a_worktree_that_was_made_anew_or_torn_down() -> None:
+    spec = created(setup=e.SetupRef(commands=("npm ci",)))
+    setup = (e.RunStarted(run=1, kind="setup"), e.RunEnded(run=1, ok=True, reason="Done."))
+    agent = (e.RunStarted(run=2, kind="agent"), e.RunEnded(run=2, ok=True, reason="Done."), snapshotted(2, files=0))
+    life = (e.Admitted(reason=""), PREPARED, *setup, *agent)
+    assert due(*life, e.Released(), e.Resumed(), PREPARED, spec=spec) == [plan.Start("s", "setup", 3)]
+    teardown = (e.RunStarted(run=3, kind="teardown"), e.RunEnded(run=3, ok=True, reason="Done."))
+    trashed = (e.TrashAsked(), *teardown, e.Trashed(place="/t"), e.Restored())
+    assert due(*life, *trashed, e.Resumed(), spec=spec) == [plan.Start("s", "setup", 4)]
+    assert due(*life, e.Kept(), e.Resumed(), spec=spec) == [plan.Start("s", "agent", 3)]
+
+
+def test_what_a_set_up_made_is_torn_down_before_its_worktree_goes() -> None:
+    spec = created(setup=e.SetupRef(commands=("createdb x",), teardown=("dropdb x",)))
+    setup = (e.RunStarted(run=1, kind="setup"), e.RunEnded(run=1, ok=True, reason="Done."))
+    agent = (e.RunStarted(run=2, kind="agent"), e.RunEnded(run=2, ok=True, reason="Done."), snapshotted(2, files=0))
+    life = (e.Admitted(reason=""), PREPARED, *setup, *agent)
+    assert due(*life, spec=spec) == []
+    assert due(*life, e.TrashAsked(), spec=spec) == [plan.Start("s", "teardown", 3)]
+
+
+def test_two_actions_never_work_on_one_worktree() -> None:
+    empty = (*READY[:-1], snapshotted(files=0))
+    whole = history(Whole(), "s", created(), *empty)
+    release = plan.Release("s")
+    assert plan.plan(whole, {}, frozenset()) == (release,)
+    whole = history(whole, "s", e.Resumed())
+    assert plan.plan(whole, {}, frozenset([release])) == ()
+    assert plan.plan(whole, {}, frozenset(), held=frozenset("s")) == ()
+    assert plan.plan(whole, {}, frozenset([plan.Release("other")])) == (plan.Start("s", "agent", 2),)

@@ -55,11 +55,12 @@ def in_directory(change: FileChange, directory: str) -> FileChange:
 @given(
     changes=st.lists(any_changes(), min_size=1, max_size=6),
     data=st.data(),
-    context=st.sampled_from([0, 1, 3]),
+    context=st.sampled_from([1, 3]),
 )
 def test_any_subset_of_hunks_does_what_git_makes_of_its_patch(
     changes: list[FileChange], data: st.DataObject, context: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
+    # Never without context: git 2.39 misplaces its own `diff -U0` of a deletion among equal lines at a file's end.
     place = tmp_path_factory.mktemp("tree")
     patch, expected = b"", dict[str, Content]()
     for number, plain in enumerate(changes):
@@ -72,7 +73,7 @@ def test_any_subset_of_hunks_does_what_git_makes_of_its_patch(
             if path is not None and content is not None:
                 expected[path] = content
     if patch:
-        git(place, "apply", "--unidiff-zero", "--whitespace=nowarn", "-", stdin=patch)
+        git(place, "apply", "--whitespace=nowarn", "-", stdin=patch)
     assert held(place) == expected
 
 

@@ -114,3 +114,26 @@ def test_files_are_private(tmp_path: Path) -> None:
     filled(tmp_path)
     for path in [*tmp_path.glob("sessions/*/*"), *tmp_path.glob("index.sqlite")]:
         assert path.stat().st_mode & 0o077 == 0, path
+
+
+def test_a_session_whose_history_cannot_be_read_does_not_begin_anew(tmp_path: Path) -> None:
+    written = filled(tmp_path)
+    events = tmp_path / "sessions" / "s0" / "events.jsonl"
+    events.rename(events.with_name("kept"))
+    events.mkdir()
+    found, problems = loaded(tmp_path)
+    assert set(found) == {"s1"}
+    assert found["s1"] == written["s1"]
+    assert "s0 is set aside" in problems[0]
+
+
+def test_a_name_that_is_not_utf8_is_kept(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    decided = e.Decided(hunk="h", path="odd\udcff", verdict="rejected")
+    records = [Record(session="s", seq=n, at=0.0, event=x) for n, x in enumerate([created(), decided])]
+    store.create(records[0])
+    store.append("s", records[1:])
+    store.close()
+    assert loaded(tmp_path) == ({"s": records}, ())
+    (tmp_path / "index.sqlite").unlink()
+    assert loaded(tmp_path) == ({"s": records}, ())

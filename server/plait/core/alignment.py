@@ -42,7 +42,7 @@ def place_rows(
     rows = split(user)
     ledger = frozenset(index for index, hunk in enumerate(hunks) if hunk.id in accepted)
     matches = [_closest(*reading, ledger, rows) for reading in _readings(base, agent, hunks, user)]
-    placed = dict(_settled(min(matches, key=lambda match: match.cost), rows, path))
+    placed = dict(_settled(min(matches, key=lambda match: match.cost), ledger, rows, path))
     return [placed[index] for index in range(len(hunks))]
 
 
@@ -102,12 +102,12 @@ class _Match:
         return [start + size for start, size in zip(self.starts, sizes, strict=True)]
 
 
-def _settled(match: _Match, user: list[bytes], path: str) -> Iterator[tuple[int, Placed]]:
+def _settled(match: _Match, ledger: frozenset[int], user: list[bytes], path: str) -> Iterator[tuple[int, Placed]]:
     """Places every piece."""
     starts, ends = match.starts, match.ends
     for cluster in _clusters(match.text, starts, ends, match.script, user):
         if cluster.edits:
-            yield from _disputed(cluster, match, ends, user, path)
+            yield from _disputed(cluster, match, ends, ledger, user, path)
         else:
             (index,) = cluster.pieces
             shift = cluster.u1 - cluster.v1
@@ -116,16 +116,20 @@ def _settled(match: _Match, user: list[bytes], path: str) -> Iterator[tuple[int,
 
 
 def _closest(base: list[bytes], pieces: list[_Piece], ledger: frozenset[int], user: list[bytes]) -> _Match:
-    """The mixture of base and agent that is nearest to the user's text: the ledger's unless another is nearer.
+    """The mixture of base and agent that the user's text is compared with: the ledger's, unless that is wrong.
 
-    A wrong ledger (another branch checked out, hunks accepted from another editor) heals itself here.
+    A ledger that knows nothing gives way to what is nearer, as when the hunks were accepted from another editor. One
+    that knows something is believed unless the text is exactly another mixture, as when another branch is checked out:
+    among equal lines a nearer mixture may be chance, and an accepted hunk would be offered again.
     """
     best = _match(base, pieces, ledger, user)
     for other in (frozenset[int](), frozenset(range(len(pieces)))):
         # By the triangle inequality a mixture that far from the best one cannot be nearer than it.
         distance = sum(len(pieces[i].removed) + len(pieces[i].added) for i in other ^ best.applied)
         if distance < 2 * best.cost:
-            best = min(best, _match(base, pieces, other, user), key=lambda match: match.cost)
+            match = _match(base, pieces, other, user)
+            if match.cost < best.cost and (not ledger or not match.cost):
+                best = match
     return best
 
 
@@ -204,7 +208,7 @@ _MAX_WORK: Final = 100_000
 
 
 def _disputed(
-    cluster: _Cluster, match: _Match, ends: list[int], user: list[bytes], path: str
+    cluster: _Cluster, match: _Match, ends: list[int], ledger: frozenset[int], user: list[bytes], path: str
 ) -> Iterator[tuple[int, Placed]]:
     """Places the pieces near which the user edited: by the mixture of them that explains the user's rows best."""
     members = [match.pieces[index] for index in cluster.pieces]
@@ -226,13 +230,16 @@ def _disputed(
     for index, piece, start, on in zip(cluster.pieces, members, local, chosen, strict=True):
         end = start + len(piece.side(on))
         touching = [edit for edit, reach in zip(script, reaches, strict=True) if _touches(reach, start, end)]
-        if touching:
-            first, last = _rows_in_dispute(script, touching, start, end)
-            span = (cluster.u1 + first, cluster.u1 + last)
-            yield index, _conflict(piece, span, user, path, edited=on)
-        else:
+        if not touching:
             shift = sum(e.b2 - e.b1 - e.a2 + e.a1 for e in script if e.a2 <= start) + cluster.u1
             yield index, _untouched(piece, on, (start + shift, end + shift), user, path)
+            continue
+        first, last = (cluster.u1 + row for row in _rows_in_dispute(script, touching, start, end))
+        if on and index in ledger and _still_gone(piece, touching, here):
+            at = first if touching[0].a1 >= start else last
+            yield index, _untouched(piece, on, (at, at), user, path)
+        else:
+            yield index, _conflict(piece, (first, last), user, path, edited=on)
 
 
 def _touches(reach: tuple[int, int], start: int, end: int) -> bool:
@@ -240,6 +247,11 @@ def _touches(reach: tuple[int, int], start: int, end: int) -> bool:
     if start == end:
         return reach[0] <= start <= reach[1]
     return reach[0] < end and reach[1] > start
+
+
+def _still_gone(piece: _Piece, touching: list[Edit], here: list[bytes]) -> bool:
+    """Whether lines that were removed by accepting are gone all the same, though the user edited around their place."""
+    return not piece.added and not any(row in piece.removed for edit in touching for row in here[edit.b1 : edit.b2])
 
 
 def _rows_in_dispute(script: list[Edit], touching: list[Edit], start: int, end: int) -> tuple[int, int]:

@@ -310,7 +310,8 @@ class Record(Value):
 def dump(record: Record) -> bytes:
     """The record as one line of JSON, newline included."""
     body = {"v": VERSION, "seq": record.seq, "at": record.at, **record.event.model_dump(mode="json")}
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    # A file name that is not UTF-8 holds lone surrogates; `json.loads` takes them back the same way.
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass") + b"\n"
 
 
 def load(session: str, line: bytes) -> Record | None:

@@ -217,7 +217,7 @@ def _learn(session: Session, event: e.Event, at: float) -> Session:
         case e.TrashAsked():
             return replace(session, trash_asked=True)
         case e.Trashed():
-            before = (session.state, session.reason)
+            before = session.before_trash if session.state is S.TRASHED else (session.state, session.reason)
             return replace(session, trash_asked=False, trash_place=event.place, before_trash=before)
         case e.TrashFailed():
             return replace(session, trash_asked=False, notes=(*session.notes, event.why))

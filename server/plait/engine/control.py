@@ -13,7 +13,7 @@ from plait.core.sessions import LIVE, RESTING, Session, State
 from plait.engine import launch, worktrees
 from plait.engine.engine import Engine
 from plait.engine.review import Reviews
-from plait.errors import BusyError, NothingToDo, PlaitError, UsageError
+from plait.errors import BusyError, NothingToDo, PlaitError, StorageError, UsageError
 from plait.git import reads
 from plait.git import repo as repos
 from plait.git.finish import Finished, FinishIntent, finish
@@ -23,7 +23,16 @@ from plait.git.removal import size
 async def run(engine: Engine, request: launch.Request) -> list[Session]:
     """Create the sessions that the request asks for; they start as they are admitted. Raises PlaitError."""
     specified = await asyncio.to_thread(launch.specify, engine, request)
-    return [engine.create(session, spec, request.environment) for session, spec in specified]
+    created: list[Session] = []
+    for session, spec in specified:
+        try:
+            created.append(engine.create(session, spec, request.environment))
+        except StorageError as error:
+            if not created:
+                raise
+            made = f"{len(created)} of {len(specified)} sessions were created and go on."
+            raise StorageError(f"{error.message} {made}", error.hint) from error
+    return created
 
 
 async def stop(engine: Engine, session_id: str) -> Session:

@@ -65,6 +65,7 @@ class Engine:
         self._perform = perform
         self._busy: dict[Action, asyncio.Task[None] | None] = {}
         """What is being done, with its task if the plan began it."""
+        self._troubles: dict[Action, str] = {}
         self._held: set[str] = set()
         self._holding: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._due = asyncio.Event()
@@ -237,14 +238,23 @@ class Engine:
             # Nothing was lost: what was due is still due, and is tried again after a rest.
             log.warning("%s: %s", action, error)
             self._note_problem(str(error))
+            self._troubles[action] = str(error)
             await asyncio.sleep(RETRY_S)
         except Exception:
             log.exception("%s failed", action)
             self._note_problem(f"Plait itself failed at {action}; {self.places.log} has the details.")
             await asyncio.sleep(RETRY_S)
+        else:
+            self._forget_trouble(action)
         finally:
             self._busy.pop(action, None)
             self._due.set()
+
+    def _forget_trouble(self, action: Action) -> None:
+        """What went well at last is no problem any more, unless it still is another action's."""
+        trouble = self._troubles.pop(action, None)
+        if trouble is not None and trouble not in self._troubles.values():
+            self.problems = tuple(problem for problem in self.problems if problem != trouble)
 
     def _note_problem(self, problem: str) -> None:
         if problem not in self.problems:

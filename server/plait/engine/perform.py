@@ -12,6 +12,7 @@ from plait.agents.registry import ADAPTERS
 from plait.core import events as e
 from plait.core import plan
 from plait.core.sessions import Run, Session, State
+from plait.core.state import Whole
 from plait.engine import ports, worktrees
 from plait.engine.engine import Engine
 from plait.environment import pass_on
@@ -117,14 +118,18 @@ async def _attend(engine: Engine, session: Session, number: int) -> None:
 async def _stop(engine: Engine, session: str, number: int) -> None:
     """Returns when the run is over, so that nobody is asked to stop twice."""
     directory = run_directory(engine, session, number)
-    while any(run.number == number and run.ended is None for run in engine.session(session).runs):
+
+    def over(whole: Whole) -> bool:
+        return all(run.ended is not None for run in whole.sessions[session].runs if run.number == number)
+
+    while not over(engine.whole):
         if isinstance(await asyncio.to_thread(runs.status, directory), runs.NotStarted):
             # It is being launched, or its attendant finds it stopped.
             await asyncio.sleep(LAUNCHING_S)
             continue
         await runs.stop(directory)
         if isinstance(await runs.wait(directory), runs.Exit):
-            return
+            await engine.until(over)
 
 
 LAUNCHING_S = 0.02
@@ -241,9 +246,14 @@ async def _settle(engine: Engine, session: Session) -> None:
 async def _discard(engine: Engine, session: Session) -> None:
     if session.prepared is None and session.state is not State.QUEUED:
         # A worktree whose making was cut off is completed first: then it goes the way of all others.
-        admin = await asyncio.to_thread(worktrees.unfinished, engine.places, session)
-        if admin is not None:
-            engine.submit(session.id, e.Prepared(admin=str(admin), port=_free_port(engine)))
+        try:
+            admin = await asyncio.to_thread(worktrees.unfinished, engine.places, session)
+            prepared = e.Prepared(admin=str(admin), port=_free_port(engine)) if admin else None
+        except PlaitError as error:
+            engine.submit(session.id, e.TrashFailed(why=f"It could not be moved to the trash: {error}"))
+            return
+        if prepared is not None:
+            engine.submit(session.id, prepared)
             return
     event = await asyncio.to_thread(worktrees.discard, engine.places, session)
     engine.submit(session.id, *event)

@@ -16,28 +16,22 @@ from typing import ParamSpec, Protocol, TypeVar
 from plait.core import events as e
 from plait.core.accept import Chmod, FileOperation, Outcome, TextEdit, Write, accept, path_without, revert, without
 from plait.core.alignment import Placed
-from plait.core.changes import REGULAR, Content, FileChange, Hunk, file_change, stats
+from plait.core.changes import REGULAR, Content, FileChange, Hunk
 from plait.core.lines import decode, encode
 from plait.core.locate import UserFile, locate
 from plait.core.sessions import Session, State
 from plait.engine import checkout
+from plait.engine.changes import Changes, peek, recorded, weight
 from plait.engine.engine import Engine
-from plait.engine.worktrees import base_of, peeked, shadow_of
+from plait.engine.worktrees import shadow_of
 from plait.errors import ConflictError, NothingToDo, PlaitError, UsageError
 from plait.git import trees
-from plait.git.shadow import Shadow
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-LARGEST = 64 << 20
-"""Bytes above which a file is not read for review: it can only be merged."""
-
 REVIEWABLE = (State.READY, State.APPLIED, State.STOPPED, State.FAILED, State.MERGED)
 """States in which nothing changes the session's tree."""
-
-LARGEST_ALL = 256 << 20
-"""Bytes of all contents of one session that are read for review; what is largest is left to a merge."""
 
 QUICK = 64 << 10
 """Bytes of a file up to which its hunks are placed in the event loop's own thread."""
@@ -54,15 +48,6 @@ class Editor(Protocol):
 
     async def edit(self, path: Path, before: str, edits: Sequence[TextEdit], after: str, label: str) -> bool:
         """Apply the edits as one undoable step; true once the editor's text is `after`."""
-
-
-@dataclass(frozen=True)
-class Changes:
-    """What a session changed, file by file, and what could not be read."""
-
-    tree: str
-    files: tuple[FileChange, ...]
-    problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -109,20 +94,20 @@ class Reviews:
             return await self._of_tree(session, session.snapshot.tree)
         if session.prepared is None:
             return Changes(session.spec.base, ())
-        return await asyncio.to_thread(_peek, self.engine, session)
+        return await asyncio.to_thread(peek, self.engine.places, session)
 
     async def _of_tree(self, session: Session, tree: str) -> Changes:
         key = (session.spec.repo.key, session.spec.base, tree)
         if key in self._cache:
             self._cache.move_to_end(key)
             return self._cache[key][0]
-        changes = await asyncio.to_thread(_recorded, self.engine, session, tree)
+        changes = await asyncio.to_thread(recorded, self.engine.places, session, tree)
         if key not in self._cache:
-            self._cache[key] = changes, _weight(changes)
+            self._cache[key] = changes, weight(changes)
             self._cached += self._cache[key][1]
             while self._cached > CACHED:
-                _, (_, weight) = self._cache.popitem(last=False)
-                self._cached -= weight
+                _, (_, gone) = self._cache.popitem(last=False)
+                self._cached -= gone
         return changes
 
     async def located(self, session: Session, paths: Iterable[str] | None = None) -> list[Located]:
@@ -348,12 +333,6 @@ def waits(session: Session, row: Placed) -> bool:
     return row.state != "applied"
 
 
-def totals(changes: Changes) -> tuple[int, int, int]:
-    """Files, lines added, lines removed."""
-    counted = [stats(change) for change in changes.files]
-    return len(counted), sum(added for added, _ in counted), sum(removed for _, removed in counted)
-
-
 def _ids(session: Session, file: Located, hunks: frozenset[str] | None, taking_back: bool) -> frozenset[str]:
     """The hunks of the file that are meant: a link that leaves the repository must be named to be accepted."""
     own = frozenset(row.hunk.id for row in file.placed)
@@ -425,64 +404,6 @@ def _encoding(change: FileChange) -> str:
     side = change.base or change.agent
     found = decode(side.data) if side is not None else None
     return found[1] if found else "utf-8"
-
-
-def _recorded(engine: Engine, session: Session, tree: str) -> Changes:
-    shadow = shadow_of(engine.places, session)
-    return _changes(shadow, session, tree, None)
-
-
-def _peek(engine: Engine, session: Session) -> Changes:
-    with peeked(engine.places, session) as (shadow, tree, scratch):
-        return _changes(shadow, session, tree, scratch)
-
-
-def _changes(shadow: Shadow, session: Session, tree: str, scratch: Path | None) -> Changes:
-    raw = trees.changes(shadow, base_of(session), tree, scratch=scratch)
-    wanted = [blob for change in raw for mode, blob in _sides(change) if mode not in ("000000", "160000")]
-    wanted = _affordable(trees.sizes(shadow, wanted, scratch=scratch))
-    contents = trees.blobs(shadow, wanted, largest=LARGEST, scratch=scratch)
-    files: list[FileChange] = []
-    problems: list[str] = []
-    for change in raw:
-        sides = [_side(mode, blob, contents) for mode, blob in _sides(change)]
-        if "missing" in sides:
-            problems.append(f"{change.path} is too large to be reviewed here; merge the session to take it.")
-            continue
-        base, agent = (side if isinstance(side, Content) else None for side in sides)
-        files.append(file_change(change.path, change.old_path if change.kind == "R" else None, base, agent))
-    return Changes(tree, tuple(sorted(files, key=lambda file: file.path)), tuple(problems))
-
-
-def _affordable(sizes: Mapping[str, int]) -> list[str]:
-    """The blobs that together are not too much to be held in memory; the smallest go first."""
-    chosen: list[str] = []
-    total = 0
-    for blob in sorted(sizes, key=lambda blob: sizes[blob]):
-        total += sizes[blob]
-        if total > LARGEST_ALL:
-            break
-        chosen.append(blob)
-    return chosen
-
-
-def _weight(changes: Changes) -> int:
-    """About how many bytes of memory the changes take: a row is an object of its own."""
-    sides = (side for file in changes.files for side in (file.base, file.agent) if side is not None)
-    rows = (row for file in changes.files for hunk in file.hunks for row in (*hunk.removed, *hunk.added))
-    return sum(len(side.data) for side in sides) + sum(len(row) + 48 for row in rows) + 1024 * (1 + len(changes.files))
-
-
-def _sides(change: trees.RawChange) -> tuple[tuple[str, str], tuple[str, str]]:
-    return (change.old_mode, change.old_blob), (change.mode, change.blob)
-
-
-def _side(mode: str, blob: str, contents: dict[str, bytes]) -> Content | str | None:
-    if mode == "000000":
-        return None
-    if mode == "160000":
-        return Content(blob.encode(), 0o160000)
-    return Content(contents[blob], int(mode, 8)) if blob in contents else "missing"
 
 
 def _count(things: Sequence[object], word: str) -> str:

@@ -225,8 +225,8 @@ def _is_back(worktree: Worktree) -> bool:
 
 def _discard_without_repository(places: Places, session: Session, worktree: Worktree) -> tuple[e.Event, ...]:
     """Without its repository a worktree is a directory like any other, whose files are kept as they are."""
-    home = private_directory(private_directory(places.state / "repos") / session.spec.repo.key)
     try:
+        home = private_directory(private_directory(places.state / "repos") / session.spec.repo.key)
         moved = trash.trash(Shadow(repo_of(session), home), worktree, trash_of(places, session))
     except PlaitError as error:
         return (e.TrashFailed(why=f"It could not be moved to the trash: {error}"),)
@@ -301,7 +301,20 @@ def _bring(shadows: Shadow, session: Session, worktree: Worktree) -> list[str]:
 def _snapshot(shadows: Shadow, session: Session, worktree: Worktree, ref: str) -> trees.Snapshot:
     message = f"{session.spec.task.title}\n\nSnapshot of plait session {session.id}"
     expected = reads.ref_value(shadows, ref)
-    return trees.snapshot(shadows, worktree, message, ref=ref, expected=expected, leave_out=_shared(session))
+    try:
+        taken = trees.snapshot(shadows, worktree, message, ref=ref, expected=expected, leave_out=_shared(session))
+    except GitError as error:
+        if _is_full(str(error)):
+            raise StorageError(error.message, "Free some space; Plait tries again.") from error
+        raise
+    full = next((problem for problem in taken.problems if _is_full(problem)), None)
+    if full is not None:
+        raise StorageError(f"A snapshot of {worktree.path} would lack files: {full}.", "Free some space.")
+    return taken
+
+
+def _is_full(words: str) -> bool:
+    return "No space left" in words or "Disk quota" in words
 
 
 def _shared(session: Session) -> tuple[str, ...]:

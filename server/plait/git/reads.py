@@ -81,4 +81,6 @@ def holds_only(shadow: Shadow, worktree: Worktree, base: str) -> bool:
         if shadow.run("ls-files", "-z", "--others", work_tree=worktree.path, index=index).fields:
             return False
     with shadow.temporary() as scratch:
-        return snapshot(shadow, worktree, "", scratch=scratch).tree == tree_of(shadow, base)
+        taken = snapshot(shadow, worktree, "", scratch=scratch)
+        # What git could not take in may be anything.
+        return not taken.problems and taken.tree == tree_of(shadow, base)

@@ -7,8 +7,6 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from pygls.uris import from_fs_path
-
 from plait.core.alignment import Placed
 from plait.core.changes import LINE_KINDS
 from plait.core.lines import LspText
@@ -16,6 +14,7 @@ from plait.core.sessions import Session, State
 from plait.engine.review import Located, waits
 from plait.errors import PlaitError
 from plait.lsp.connection import Connection
+from plait.lsp.documents import uri_of
 from plait.lsp.editor import lsp_range, real
 from plait.lsp.hub import Hub
 
@@ -80,7 +79,7 @@ def hunk_view(session: Session, file: Located, row: Placed) -> dict[str, Any]:
         "agent": session.spec.agent.name,
         "title": session.spec.task.title,
         "path": file.change.path,
-        "uri": from_fs_path(str(Path(session.spec.repo.top or "/") / row.path)),
+        "uri": uri_of(Path(session.spec.repo.top or "/") / row.path),
         "kind": hunk.kind,
         "state": "rejected" if hunk.id in session.rejected and row.state != "applied" else row.state,
         "reason": row.reason,
