@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,37 +11,10 @@ from lsprotocol import types as t
 from pytest_lsp import ClientServerConfig, LanguageClient, client_capabilities
 
 from plait.errors import ConflictError
-from plait.rpc import Caller
 from tests.support.editor import Editor, applied
-from tests.support.plait import Plait, installed
+from tests.support.plait import Plait, ready
 from tests.support.processes import eventually
-from tests.support.repo import make_repo, manifest
-
-LINES = "".join(f"line {number}\n" for number in range(40))
-
-
-@pytest.fixture
-def plait(tmp_path: Path) -> Iterator[Plait]:
-    with installed(tmp_path / "plait", {"sh": ["sh", "-c", "{prompt}"]}) as made:
-        yield made
-
-
-@pytest.fixture
-def top(tmp_path: Path) -> Path:
-    return make_repo(tmp_path, {"a.txt": LINES})
-
-
-@pytest.fixture
-def editor(plait: Plait) -> Iterator[Editor]:
-    made = Editor()
-    yield made
-    made.close()
-
-
-def ready(plait: Plait, caller: Caller, top: Path, command: str) -> str:
-    (session,) = plait.run(caller, top, command, agents=[{"name": "sh"}])
-    plait.rested(caller, [session])
-    return session
+from tests.support.repo import LINES, make_repo, manifest
 
 
 def states(editor: Editor, uri: str) -> list[tuple[str, int, int]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,42 +11,17 @@ import pytest
 from plait.errors import ConflictError, NothingToDo
 from plait.rpc import Caller
 from tests.support.editor import Editor
-from tests.support.plait import Plait, installed
+from tests.support.plait import Plait, ready
 from tests.support.processes import eventually
-from tests.support.repo import commit, make_repo, run_git, write
+from tests.support.repo import LINES, commit, make_repo, run_git, write
 
-LINES = "".join(f"line {number}\n" for number in range(40))
 CHANGED = LINES.replace("line 3\n", "LINE 3\n")
 SED = "sed -i 's/line 3$/LINE 3/' a.txt"
 
 
 @pytest.fixture
-def plait(tmp_path: Path) -> Iterator[Plait]:
-    with installed(tmp_path / "plait", {"sh": ["sh", "-c", "{prompt}"]}) as made:
-        yield made
-
-
-@pytest.fixture
 def top(tmp_path: Path) -> Path:
     return make_repo(tmp_path, {"a.txt": LINES, "b.txt": "b\n"})
-
-
-@pytest.fixture
-def caller(plait: Plait) -> Caller:
-    return plait.connect()
-
-
-@pytest.fixture
-def editor(plait: Plait) -> Iterator[Editor]:
-    made = Editor()
-    yield made
-    made.close()
-
-
-def ready(plait: Plait, caller: Caller, top: Path, command: str) -> str:
-    (session,) = plait.run(caller, top, command, agents=[{"name": "sh"}])
-    plait.rested(caller, [session])
-    return session
 
 
 def detail(caller: Caller, session: str) -> dict[str, Any]:

@@ -2,41 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.support.editor import Editor
-from tests.support.plait import Plait, installed
-from tests.support.repo import make_repo
-
-LINES = "".join(f"line {number}\n" for number in range(40))
-
-
-@pytest.fixture
-def plait(tmp_path: Path) -> Iterator[Plait]:
-    with installed(tmp_path / "plait", {"sh": ["sh", "-c", "{prompt}"]}) as made:
-        yield made
-
-
-@pytest.fixture
-def top(tmp_path: Path) -> Path:
-    return make_repo(tmp_path, {"a.txt": LINES})
-
-
-@pytest.fixture
-def editor(plait: Plait) -> Iterator[Editor]:
-    made = Editor()
-    yield made
-    made.close()
-
-
-def ready(plait: Plait, editor: Editor, top: Path, command: str) -> str:
-    (session,) = plait.run(editor.caller, top, command, agents=[{"name": "sh"}])
-    plait.rested(editor.caller, [session])
-    return session
+from tests.support.plait import Plait, ready
+from tests.support.repo import LINES
 
 
 def told(editor: Editor, uri: str, count: int) -> list[dict[str, Any]]:
@@ -62,7 +33,7 @@ def actions(editor: Editor, uri: str, line: int, only: list[str] | None = None) 
 
 def test_hunks_show_up_as_diagnostics_and_leave_when_they_are_settled(plait: Plait, editor: Editor, top: Path) -> None:
     uri = editor.open(top / "a.txt")
-    ready(plait, editor, top, "sed -i 's/line 3$/LINE 3/; s/line 30/LINE 30/' a.txt")
+    ready(plait, editor.caller, top, "sed -i 's/line 3$/LINE 3/; s/line 30/LINE 30/' a.txt")
     first, second = told(editor, uri, 2)
     assert (first["source"], first["code"], first["severity"]) == ("plait", "hunk", 3)
     assert "replace 1 line with 1 (1 of 2)" in first["message"]
@@ -92,7 +63,7 @@ def told_at(editor: Editor, uri: str, lines: list[int]) -> bool:
 def test_a_conflict_is_a_warning_that_cannot_be_accepted(plait: Plait, editor: Editor, top: Path) -> None:
     uri = editor.open(top / "a.txt")
     editor.type(uri, LINES.replace("line 3\n", "mine\n"))
-    ready(plait, editor, top, "sed -i 's/line 3$/LINE 3/' a.txt")
+    ready(plait, editor.caller, top, "sed -i 's/line 3$/LINE 3/' a.txt")
     (conflict,) = told(editor, uri, 1)
     assert (conflict["code"], conflict["severity"]) == ("conflict", 2)
     accept, reject = actions(editor, uri, 3)
@@ -102,7 +73,7 @@ def test_a_conflict_is_a_warning_that_cannot_be_accepted(plait: Plait, editor: E
 
 
 def test_whole_files_are_offered_only_when_asked_for(plait: Plait, editor: Editor, top: Path) -> None:
-    ready(plait, editor, top, "sed -i 's/line 3$/LINE 3/; s/line 30/LINE 30/' a.txt")
+    ready(plait, editor.caller, top, "sed -i 's/line 3$/LINE 3/; s/line 30/LINE 30/' a.txt")
     uri = editor.open(top / "a.txt")
     assert actions(editor, uri, 10) == []
     assert actions(editor, uri, 3, ["source.fixAll"]) == []
@@ -113,7 +84,7 @@ def test_whole_files_are_offered_only_when_asked_for(plait: Plait, editor: Edito
 
 
 def test_lenses_and_hover_show_the_hunk(plait: Plait, editor: Editor, top: Path) -> None:
-    ready(plait, editor, top, "sed -i '3a ```\\n[x](command:evil)' a.txt")
+    ready(plait, editor.caller, top, "sed -i '3a ```\\n[x](command:evil)' a.txt")
     uri = editor.open(top / "a.txt")
     lenses = editor.caller.request("textDocument/codeLens", {"textDocument": {"uri": uri}}, 10)
     titles = [lens["command"]["title"].replace("\u2212", "-") for lens in lenses]

@@ -112,3 +112,10 @@ def installed(home: Path, agents: Mapping[str, list[str]] | None = None, config:
 def script(code: str) -> list[str]:
     """An agent that is a small Python program; its argument is the task's text."""
     return [sys.executable, "-I", "-S", "-u", "-c", code, "{prompt}"]
+
+
+def ready(plait: Plait, caller: Caller, top: Path, command: str) -> str:
+    """A session that has come to rest after the shell command was its agent."""
+    (session,) = plait.run(caller, top, command, agents=[{"name": "sh"}])
+    plait.rested(caller, [session])
+    return session

@@ -9,6 +9,9 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+LINES = "".join(f"line {number}\n" for number in range(40))
+"""A text in which every line is another."""
+
 
 def run_git(where: Path, *args: str, stdin: bytes = b"", check: bool = True) -> str:
     """What the user's own git says in `where`, as its owner would run it."""

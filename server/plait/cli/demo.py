@@ -81,6 +81,8 @@ def demo(
     stage.shown_git("log", "--oneline", "--graph", "--max-count", "6")
     _verify(stage.git("status", "--porcelain") == "", "the checkout is clean")
 
+    # The next command starts it again; a demo that was only looked at leaves no process behind.
+    stage.quiet("daemon", "stop")
     _next(root, repo, renaming)
 
 
@@ -104,6 +106,9 @@ class _Stage:
     def shown(self, *words: str) -> None:
         _command("plait", *words)
         self._run([*_PLAIT, *words], capture=False)
+
+    def quiet(self, *words: str) -> None:
+        self._run([*_PLAIT, *words], capture=True)
 
     def shown_git(self, *words: str) -> None:
         _command("git", *words)
