@@ -37,8 +37,8 @@ def served(script: Script, **hooks: Any) -> Caller:
     ("code", "kind", "status"),
     [
         (-32602, UsageError, 2),
-        (-32001, NothingToDo, 3),
-        (-32002, NeedsApproval, 4),
+        (NothingToDo.code, NothingToDo, 3),
+        (NeedsApproval.code, NeedsApproval, 4),
         (-32010, StaleError, 1),
         (-32603, PlaitError, 1),
         ("odd", PlaitError, 1),

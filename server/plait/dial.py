@@ -13,15 +13,16 @@ import select
 import socket
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from plait import __version__
 from plait.connect import connect, peer_uid
 from plait.errors import PlaitError, StorageError
 from plait.paths import Places, private_directory
+from plait.rpc import Caller, ConnectionLostError
 
 if TYPE_CHECKING:
     import subprocess
@@ -84,6 +85,36 @@ def dial(places: Places, start: bool = True, command: Sequence[str] = _COMMAND) 
         return _connect(places)
     except (FileNotFoundError, ConnectionRefusedError):
         raise _failed(places, "The plait daemon ended right after its start.") from None
+
+
+def converse(
+    places: Places,
+    name: str,
+    options: dict[str, Any] | None = None,
+    *,
+    start: bool = True,
+    on_notification: Callable[[str, Any], None] | None = None,
+    on_request: Callable[[str, Any], object] | None = None,
+) -> Caller:
+    """A conversation with the daemon that is past the handshake; `options` are those of `Caller.introduce`.
+
+    A daemon that is just dying may still take the connection, so one that is lost at once is tried again. Raises as
+    `dial` does.
+    """
+    for last in (False, False, True):
+        caller = Caller(dial(places, start=start), on_notification, on_request)
+        try:
+            caller.introduce(name, options)
+        except ConnectionLostError:
+            caller.close()
+            if last:
+                raise
+        except BaseException:
+            caller.close()
+            raise
+        else:
+            return caller
+    raise AssertionError("the last attempt returns or raises")
 
 
 def start_daemon(places: Places, command: Sequence[str] = _COMMAND) -> None:
@@ -266,8 +297,6 @@ def _is_older(places: Places) -> bool:
 
 def _stop_older(places: Places) -> bool:
     """Asks a daemon of an older version to end; whether there is none any more. Its agents do not notice."""
-    from plait.rpc import Caller
-
     try:
         caller = Caller(_connect(places))
     except (FileNotFoundError, ConnectionRefusedError):

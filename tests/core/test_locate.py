@@ -113,6 +113,17 @@ def test_undoing_one_of_several_close_hunks_beside_an_own_edit_is_understood() -
     assert states(change, user_of(rows("aXQdeZgh")), ids) == ["applied", "pending", "applied"]
 
 
+def test_a_lost_ledger_heals_even_beside_own_edits_among_many_close_hunks() -> None:
+    base = rows("abcdefghijklmnopqrstu")
+    agent = [b"new %d\n" % at if at % 2 else row for at, row in enumerate(base)]
+    mine = [*agent]
+    mine[5], mine[12] = base[5], b"mine\n"
+    change = change_of(base, agent)
+    expected = ["pending" if hunk.start == 5 else "applied" for hunk in change.hunks]
+    assert len(expected) == 10
+    assert states(change, user_of(mine)) == expected
+
+
 def test_a_hunk_that_was_changed_after_it_was_applied_says_so() -> None:
     change = change_of(rows("abcdef"), rows("aXYdef"))
     (placed,) = locate(change, user_of(rows("aXQdef")), frozenset({change.hunks[0].id}))

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from lsprotocol import types
 
+from plait.errors import NothingToDo
 from plait.lsp.connection import MAX_UNREAD, Connection
 from plait.lsp.tables import Features, Method
 from plait.paths import Places
@@ -388,8 +389,8 @@ async def test_commands_take_one_optional_object(peer: Peer) -> None:
     run = "workspace/executeCommand"
     answer = await peer.result(run, {"command": "tiny.accept", "arguments": [{"src/x.py": 1}]})
     assert answer == {"ok": True, "accepted": [{"src/x.py": 1}]}
-    assert (await peer.error(run, {"command": "tiny.accept"}))["code"] == -32001
-    assert (await peer.error(run, {"command": "tiny.accept", "arguments": [None]}))["code"] == -32001
+    assert (await peer.error(run, {"command": "tiny.accept"}))["code"] == NothingToDo.code
+    assert (await peer.error(run, {"command": "tiny.accept", "arguments": [None]}))["code"] == NothingToDo.code
     assert await peer.result(run, {"command": "tiny.echo", "arguments": [{"text": "ab", "times": 2}]}) == {
         "text": "abab"
     }

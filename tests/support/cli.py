@@ -27,6 +27,7 @@ CONFIG = """
 [limits]
 max_running = 4
 launch_interval_s = 0.0
+review_backlog = 1000
 min_free_memory_mb = 0
 min_free_disk_gb = 0
 [agents.sh]

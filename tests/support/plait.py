@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from plait.dial import dial, manifest
+from plait.dial import converse, manifest
 from plait.environment import pass_on
 from plait.paths import Places, places
 from plait.rpc import Caller
@@ -57,9 +57,8 @@ class Plait:
         return known.pid
 
     def connect(self, **options: Any) -> Caller:
-        caller = Caller(dial(self.places), **options)
+        caller = converse(self.places, "test", {"terminal": True, "features": ["sessions"]}, **options)
         self._callers.append(caller)
-        caller.introduce("test", {"terminal": True, "features": ["sessions"]})
         return caller
 
     def run(self, caller: Caller, repo: Path, text: str, **params: Any) -> list[str]:

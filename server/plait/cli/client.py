@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from plait.dial import dial
+from plait.dial import converse
 from plait.environment import pass_on
 from plait.errors import PlaitError
 from plait.paths import places
@@ -26,13 +26,8 @@ def connect(
     on_notification: Callable[[str, Any], None] | None = None,
 ) -> Caller:
     """A conversation with the daemon, which is started if need be. Raises PlaitError."""
-    caller = Caller(dial(places(), start=start), on_notification=on_notification)
-    try:
-        caller.introduce("plait", {"terminal": True, "features": list(features)})
-    except BaseException:
-        caller.close()
-        raise
-    return caller
+    options = {"terminal": True, "features": list(features)}
+    return converse(places(), "plait", options, start=start, on_notification=on_notification)
 
 
 def request(method: str, **params: object) -> Any:

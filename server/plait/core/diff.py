@@ -7,6 +7,7 @@ diff). Every step has a bound, so that a hostile pair of files costs readability
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -74,7 +75,7 @@ def _gaps(a: list[bytes], b: list[bytes]) -> Iterator[_Gap]:
             continue
         matches = _shortest(a, b, gap)
         if matches is None:
-            matches = _anchors(a, b, gap, 1) or _anchors(a, b, gap, _RARE) or _rarest(a, b, gap)
+            matches = _chained(_unique(a, b, gap)) or _chained(_evenly(a, b, gap)) or _rarest(a, b, gap)
         if not matches:
             yield gap
             continue
@@ -100,19 +101,50 @@ def _trimmed(a: list[bytes], b: list[bytes], gap: _Gap) -> _Gap:
     return a1, a2, b1, b2
 
 
-def _anchors(a: list[bytes], b: list[bytes], gap: _Gap, most: int) -> list[tuple[int, int, int]]:
-    """The longest ordered runs of lines that occur equally often on both sides, as (row in a, row in b, length).
+def _unique(a: list[bytes], b: list[bytes], gap: _Gap) -> list[tuple[int, int]]:
+    """The rows of the lines that occur once on each side, in the first text's order."""
+    a1, a2, b1, b2 = gap
+    part_a, part_b = a[a1:a2], b[b1:b2]
+    count_a, count_b = Counter(part_a), Counter(part_b)
+    row_in_b = dict(zip(part_b, range(b1, b2), strict=True))
+    return [
+        (row, row_in_b[line])
+        for row, line in enumerate(part_a, a1)
+        if count_a[line] == 1 and line in row_in_b and count_b[line] == 1
+    ]
 
-    Only lines with at most `most` occurrences count: with 1, the unique lines of patience diff.
-    """
+
+def _evenly(a: list[bytes], b: list[bytes], gap: _Gap) -> list[tuple[int, int]]:
+    """The rows of the lines that occur a few times and equally often on each side, each with its counterpart."""
     a1, a2, b1, b2 = gap
     rows_a, rows_b = _rows_of(a, a1, a2), _rows_of(b, b1, b2)
     pairs: list[tuple[int, int]] = []
     for line, rows in rows_a.items():
         others = rows_b.get(line, ())
-        if len(rows) == len(others) <= most:
+        if len(rows) == len(others) <= _RARE:
             pairs += zip(rows, others, strict=True)
-    pairs.sort()
+    return sorted(pairs)
+
+
+def _chained(pairs: list[tuple[int, int]]) -> list[tuple[int, int, int]]:
+    """The most pairs whose rows rise on both sides, as runs (row in a, row in b, length)."""
+    rows = [row for _, row in pairs]
+    chain = pairs if rows == sorted(rows) else _longest_rising(pairs)
+    runs: list[tuple[int, int, int]] = []
+    if not chain:
+        return runs
+    (first, other), length = chain[0], 0
+    for i, j in chain:
+        if i == first + length and j == other + length:
+            length += 1
+        else:
+            runs.append((first, other, length))
+            first, other, length = i, j, 1
+    return [*runs, (first, other, length)]
+
+
+def _longest_rising(pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The longest subsequence whose second rows rise (patience sorting)."""
     tails: list[int] = []
     tail_pairs: list[int] = []
     previous: list[int] = []
@@ -130,13 +162,7 @@ def _anchors(a: list[bytes], b: list[bytes], gap: _Gap, most: int) -> list[tuple
     while index >= 0:
         chain.append(pairs[index])
         index = previous[index]
-    runs: list[tuple[int, int, int]] = []
-    for i, j in reversed(chain):
-        if runs and runs[-1][0] + runs[-1][2] == i and runs[-1][1] + runs[-1][2] == j:
-            runs[-1] = (runs[-1][0], runs[-1][1], runs[-1][2] + 1)
-        else:
-            runs.append((i, j, 1))
-    return runs
+    return chain[::-1]
 
 
 def _rows_of(lines: list[bytes], first: int, last: int) -> dict[bytes, list[int]]:
