@@ -69,6 +69,14 @@ def test_hunks_are_accepted_rejected_and_merged_one_by_one(plait: Plait, caller:
         ("a.txt", "replace", "pending"),
         ("new.txt", "create", "pending"),
     ]
+    assert [event["type"] for event in detail["events"]] == [
+        "created",
+        "admitted",
+        "prepared",
+        "run_started",
+        "run_ended",
+        "snapshotted",
+    ]
     assert manifest(top) == before
 
     accepted = caller.request("plait/accept", {"session": detail["id"], "hunks": [hunk_of(detail, "a.txt")]})

@@ -14,6 +14,7 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from plait.core import events as e
 from plait.core.events import Record
@@ -84,6 +85,19 @@ class Store:
         finally:
             os.close(descriptor)
         self._mirror(session, records, before + len(lines))
+
+    def events(self, session: str) -> list[dict[str, Any]]:
+        """A session's history as it is written down, for people and scripts; damaged lines are left out."""
+        directory = self.directory(session)
+        found: list[dict[str, Any]] = []
+        for name in ("spec.json", "events.jsonl"):
+            with contextlib.suppress(OSError):
+                for line in (directory / name).read_bytes().splitlines():
+                    with contextlib.suppress(ValueError):
+                        body = json.loads(line)
+                        if isinstance(body, dict):
+                            found.append(body)
+        return found
 
     def load(self) -> Loaded:
         """Every session's history, oldest session first; damaged parts are set aside and named, never deleted."""

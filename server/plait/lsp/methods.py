@@ -82,6 +82,7 @@ async def session(connection: Connection, params: m.OfSession) -> View:
         **views.session_detail(hub.engine, known),
         "hunks": [hunk_view(known, file, row) for file in located for row in file.placed],
         "problem": problem,
+        "events": await asyncio.to_thread(hub.engine.store.events, known.id),
         "disk": await control.disk_use(known),
         "resources": await hub.resources(known),
     }
