@@ -256,8 +256,11 @@ class Supervisor:
             return
         pid, ticks = record.get("agent_pid"), record.get("agent_start_ticks")
         if not isinstance(pid, int) or not isinstance(ticks, int):
-            # The record is damaged; the oldest process with the marker is the agent, if any is left.
-            oldest = min(self.members(), key=lambda process: process.ticks, default=None)
+            # The record is damaged; the oldest process with the marker is the agent, if any is left. Ticks are coarse:
+            # of two that began in the same one, it is the one whose parent is not of the run.
+            members = self.members()
+            within = {process.pid for process in members}
+            oldest = min(members, key=lambda process: (process.ticks, process.parent in within), default=None)
             pid, ticks = (oldest.pid, oldest.ticks) if oldest else (0, 0)
         started = record.get("started")
         if isinstance(started, float):
