@@ -44,3 +44,27 @@ def test_the_proxy_loads_nothing_heavy() -> None:
 def test_no_shell_is_ever_asked_to_interpret_a_command_line() -> None:
     for path in Path(plait.__file__).parent.rglob("*.py"):
         assert "shell=True" not in path.read_text(), path
+
+
+def test_nothing_speaks_to_a_network() -> None:
+    clients = {
+        "aiohttp",
+        "ftplib",
+        "http",
+        "httpx",
+        "imaplib",
+        "poplib",
+        "requests",
+        "smtplib",
+        "urllib.request",
+        "urllib3",
+    }
+    package = Path(plait.__file__).parent
+    for path in package.rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+        imported |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        assert not {name for name in imported if name in clients or name.split(".")[0] in clients}, path
+        # A port is only tried for being free, and only on this machine.
+        inet = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)} & {"AF_INET", "AF_INET6"}
+        assert not inet or path == package / "engine" / "ports.py", path
