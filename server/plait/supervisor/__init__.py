@@ -12,6 +12,8 @@ The run directory is the truth, and everything about the run lies in it:
 | `lock` | held (flock) by the supervisor for life; who can take it knows that there is no supervisor; never unlinked |
 | `supervisor.json` | who supervises whom since when; on disk before the agent executes: without it nothing happened |
 | `output.log` | the agent's stdout and stderr, which it writes itself unless it has a terminal |
+| `errors.log` | the agent's stderr, where it is kept apart; what it says there is no part of its protocol |
+| `hooks.log` | what an agent in a terminal tells its hooks, one JSON object a line, which they write themselves |
 | `input` | the FIFO that is the agent's stdin; a keeper process holds it open: our death is no end of file |
 | `input.ids` | one line `{"id", "state": "begun"\\|"written"}` for each write, so that none is done twice |
 | `control` | the supervisor's socket |

@@ -59,7 +59,7 @@ RUNNING, INTERRUPTED, TERMINATED, KILLED = range(4)
 class Spec:
     """What `run.json` asks for; raises ValueError if that is damaged."""
 
-    __slots__ = ("argv", "columns", "cwd", "grace_s", "interrupt", "pty", "rows", "run", "stdin", "timeout_s")
+    __slots__ = ("argv", "columns", "cwd", "grace_s", "interrupt", "pty", "rows", "run", "stderr", "stdin", "timeout_s")
 
     def __init__(self, raw: dict[str, object]) -> None:
         try:
@@ -68,11 +68,16 @@ class Spec:
                 raise ValueError("argv or size")
             if interrupt not in (None, "INT", "TERM"):
                 raise ValueError("interrupt")
+            # Runs prepared before there was a choice say nothing of it.
+            stderr = raw.get("stderr", "output")
+            if stderr not in ("output", "apart"):
+                raise ValueError("stderr")
             self.run = str(raw["run"])
             self.argv = [str(word) for word in argv]
             self.cwd = str(raw["cwd"])
             self.pty = raw["pty"] is True
             self.stdin = str(raw["stdin"])
+            self.stderr = str(stderr)
             self.interrupt = None if interrupt is None else str(interrupt)
             self.grace_s = number(raw["grace_s"])
             self.timeout_s = None if timeout is None else number(timeout)
@@ -170,6 +175,7 @@ class Supervisor:
         self.ending: dict[str, object] | None = None
         self.retry_at = 0.0
         self.log = -1
+        self.errors = -1
         self.unlogged = bytearray()
         self.lost_bytes = 0
         self.master: int | None = None
@@ -186,7 +192,7 @@ class Supervisor:
     def spawn(self, environment: dict[str, str], umask: int) -> None:
         """Start the agent, which executes nothing before `supervisor.json` with its identity is on disk."""
         make_reserve(self.directory)
-        self.log = self._open_log()
+        self._open_logs()
         self.subreaper = become_subreaper()
         self._listen()
         self._catch_signals()
@@ -204,9 +210,9 @@ class Supervisor:
             self._open_input()
             self.keeper = self._keep_input_open(reading)
             os.set_blocking(reading, True)
-            standard = (reading, self.log, self.log)
+            standard = (reading, self.log, self.errors)
         else:
-            standard = (os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), self.log, self.log)
+            standard = (os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), self.log, self.errors)
         waiting, go = os.pipe()
         failed, failing = os.pipe()
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
@@ -216,7 +222,7 @@ class Supervisor:
             os.close(self.lock)
             become_agent(self.spec, environment, umask, standard, slave, waiting, failing)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        for descriptor in {waiting, failing, *standard} - {self.log}:
+        for descriptor in {waiting, failing, *standard} - {self.log, self.errors}:
             os.close(descriptor)
         try:
             self.agent_pid, self.agent_ticks = pid, identity(pid)
@@ -243,7 +249,7 @@ class Supervisor:
         self.adopted = True
         self.reason = "supervisor-lost"
         self.agent_gone = True
-        self.log = self._open_log()
+        self._open_logs()
         self.master = master
         self.subreaper = become_subreaper()
         try:
@@ -453,7 +459,8 @@ class Supervisor:
             self._terminal(selectors.EVENT_READ)
             self._write_log(b"")
         try:
-            os.fsync(self.log)
+            for descriptor in {self.log, self.errors}:
+                os.fsync(descriptor)
         except OSError as error:
             self.trouble = self.trouble or f"The end of the output may be lost: {error.strerror}."
         if self.unlogged:
@@ -492,9 +499,12 @@ class Supervisor:
                 os.unlink("control", dir_fd=self.directory)
         return True
 
-    def _open_log(self) -> int:
+    def _open_logs(self) -> None:
+        """Open the file of the output and, where they are apart, that of the errors; a terminal has one stream only."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-        return os.open("output.log", flags, 0o600, dir_fd=self.directory)
+        self.log = self.errors = os.open("output.log", flags, 0o600, dir_fd=self.directory)
+        if self.spec.stderr == "apart" and not self.spec.pty:
+            self.errors = os.open("errors.log", flags, 0o600, dir_fd=self.directory)
 
     def _write_own_record(self) -> None:
         write_json(

@@ -26,6 +26,11 @@ from plait.errors import PlaitError, StorageError
 from plait.supervisor import program
 from plait.supervisor.control import Control, GoneError, opened
 
+OUTPUT = "output.log"
+"""What the run puts out; see `plait.supervisor` for all the files."""
+HOOKS = "hooks.log"
+"""What an agent in a terminal tells its hooks."""
+
 _START_S = 30.0
 _REACH_S = 10.0
 _PIECE_BYTES = 384 << 10
@@ -37,13 +42,15 @@ class RunSpec:
     """What is to be run.
 
     `grace_s` is the time between the steps of a stop, `size` rows and columns of a terminal. With `stdin="fifo"` the
-    agent's input stays open until `close-input`; with a terminal `stdin` has no meaning.
+    agent's input stays open until `close-input`; with `stderr="apart"` its error stream has a file of its own. With a
+    terminal neither has a meaning.
     """
 
     run: str
     argv: tuple[str, ...]
     cwd: Path
     stdin: Literal["null", "fifo"] = "null"
+    stderr: Literal["output", "apart"] = "output"
     pty: bool = False
     interrupt: Literal["INT", "TERM"] | None = "INT"
     grace_s: float = 5.0
@@ -209,6 +216,12 @@ async def write(directory: Path, id: str, data: bytes) -> None:  # noqa: A002 - 
             await reached.request("write", id=f"{id}#{start_}" if start_ else id, data=piece)
 
 
+async def close_input(directory: Path) -> None:
+    """End of file for the agent, after what is still to be written to it. Raises PlaitError if it has no input."""
+    async with _connected(directory) as reached:
+        await reached.request("close-input")
+
+
 async def control(directory: Path) -> Control:
     """A connection to the run's supervisor, which the caller closes. Raises PlaitError if there is none."""
     try:
@@ -217,15 +230,27 @@ async def control(directory: Path) -> Control:
         raise GoneError(f"The supervisor in {directory} cannot be reached: {error.strerror}.") from error
 
 
-def read_output(directory: Path, offset: int, limit: int = 1 << 20) -> bytes:
+def read_output(directory: Path, offset: int, limit: int = 1 << 20, name: str = OUTPUT) -> bytes:
     """At most `limit` bytes of the output from `offset` on; empty if there are none yet. Raises StorageError."""
     try:
-        with (directory / "output.log").open("rb") as file:
+        with (directory / name).open("rb") as file:
             return os.pread(file.fileno(), limit, offset)
     except FileNotFoundError:
         return b""
     except OSError as error:
-        raise StorageError(f"Could not read {directory / 'output.log'}: {error.strerror}.") from error
+        raise StorageError(f"Could not read {directory / name}: {error.strerror}.") from error
+
+
+def read_errors(directory: Path, limit: int = 1 << 16) -> bytes:
+    """At most the last `limit` bytes of an error stream kept apart; empty if there are none. Raises StorageError."""
+    try:
+        with (directory / "errors.log").open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            return os.pread(file.fileno(), limit, max(0, size - limit))
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise StorageError(f"Could not read {directory / 'errors.log'}: {error.strerror}.") from error
 
 
 @asynccontextmanager
