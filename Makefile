@@ -5,13 +5,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input install --constraint .ci/constraints.txt
 WORKERS ?= 2
+AGENTS := .agents
 
-.PHONY: demo test check lint unit format bench clean
+.PHONY: demo test check lint unit format bench agents clean
 
 demo: $(VENV)/.runtime
 	@$(BIN)/plait demo
 
-test: $(VENV)/.dev lint
+test: $(VENV)/.dev lint $(AGENTS)/.tried
 	$(BIN)/pytest --numprocesses=$(WORKERS) --dist=worksteal
 
 check: lint unit
@@ -31,8 +32,15 @@ format: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench
 
+# The real agents that tests drive against a scripted model server; one that cannot be had is named, and its tests skip.
+agents: | $(BIN)/python
+	@$(BIN)/python .ci/agents/install.py
+
+$(AGENTS)/.tried: .ci/agents/package.json .ci/agents/aider.txt .ci/agents/install.py | $(BIN)/python
+	@$(BIN)/python .ci/agents/install.py
+
 clean:
-	rm -rf $(VENV) build dist
+	rm -rf $(VENV) $(AGENTS) build dist
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Plait needs Python 3.11 or newer; set PYTHON=..."; exit 1; }
