@@ -19,7 +19,7 @@ from typing import Any
 
 from plait import __version__
 from plait.dial import dial, manifest
-from plait.environment import pass_on
+from plait.environment import EVERY_AGENT, pass_on
 from plait.errors import PlaitError
 from plait.paths import Places, places
 from plait.wire import Framer, WireError, encode, frame, parse
@@ -109,7 +109,7 @@ def _introduced(body: bytes, environ: Mapping[str, str], cwd: str) -> bytes:
     options = options if isinstance(options, dict) else {}
     ours = options.get("plait")
     ours = ours if isinstance(ours, dict) else {}
-    forwarder = {"version": __version__, "pid": os.getpid(), "cwd": cwd, "env": pass_on(environ)}
+    forwarder = {"version": __version__, "pid": os.getpid(), "cwd": cwd, "env": pass_on(environ, patterns=EVERY_AGENT)}
     message["params"]["initializationOptions"] = {**options, "plait": {**ours, "forwarder": forwarder}}
     return frame(encode(message))
 

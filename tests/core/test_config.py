@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from plait.core.config import Limits, RepoConfig, UserConfig, fill, parse_repo, parse_user, user_config
+from plait.core.advice import STRENGTHS
+from plait.core.config import AgentConfig, Limits, RepoConfig, UserConfig, fill, parse_repo, parse_user, user_config
 
 FULL_USER = """
 [limits]
@@ -21,6 +22,11 @@ launch_interval_s = 0.5
 location = "sibling"
 [agents.claude]
 permission = "edits"
+model = "opus"
+args = ["--add-dir", "/srv"]
+[agents.opencode]
+permission = "all"
+unsandboxed = true
 [agents.nightly]
 kind = "command"
 command = ["./scripts/codemod.sh", "{prompt}"]
@@ -63,6 +69,10 @@ def test_every_documented_key_is_read() -> None:
     assert config.limits.launch_interval_s == 0.5
     assert config.worktrees.location == "sibling"
     assert config.agents["claude"].permission == "edits"
+    assert (config.agents["claude"].model, config.agents["claude"].args) == ("opus", ("--add-dir", "/srv"))
+    assert config.agents["claude"].kind is None
+    assert not config.agents["claude"].unsandboxed
+    assert config.agents["opencode"].unsandboxed
     assert config.agents["nightly"].command == ("./scripts/codemod.sh", "{prompt}")
     assert config.agents["nightly"].env == ("MY_TOKEN",)
     assert config.environment.passed == ("HTTPS_PROXY",)
@@ -135,12 +145,39 @@ def test_commands_given_as_one_string_are_reported_and_not_split() -> None:
     assert {problem.key for problem in problems} == {"agents.x.command", "agents.x"}
 
 
-@pytest.mark.parametrize("kind", ["command", "acp"])
+@pytest.mark.parametrize("kind", ["command", "acp", "terminal"])
 def test_an_agent_of_the_users_own_without_a_command_is_a_problem(kind: str) -> None:
     config, problems = parse_user(f'[agents.mine]\nkind = "{kind}"\n[agents.claude]\npermission = "all"\n')
     assert set(config.agents) == {"claude"}
     assert [(problem.key, problem.line) for problem in problems] == [("agents.mine", 1)]
     assert "needs a command" in problems[0].message
+
+
+def test_a_name_that_is_no_known_agent_needs_a_kind() -> None:
+    config, problems = parse_user('[agents.claud]\npermission = "edits"\n[agents.mine]\ncommand = ["mine"]\n')
+    assert config.agents == {}
+    assert [(problem.key, problem.line) for problem in problems] == [("agents.claud", 1), ("agents.mine", 3)]
+    assert "Did you mean `claude`?" in problems[0].message
+    assert "Known are: claude, codex, opencode, aider, gemini, " in problems[0].message
+    assert "Did you mean" not in problems[1].message
+
+
+def test_every_known_agent_may_be_adjusted_or_replaced() -> None:
+    config, problems = parse_user("".join(f'[agents.{name}]\npermission = "edits"\n' for name in STRENGTHS))
+    assert problems == ()
+    assert set(config.agents) == set(STRENGTHS)
+    config, problems = parse_user('[agents.claude]\nkind = "command"\ncommand = ["true"]\n')
+    assert problems == ()
+    assert config.agents["claude"].kind == "command"
+
+
+@pytest.mark.parametrize(
+    "line", ['unsandboxed = "yes"', "unsandboxed = 1", 'model = ""', "model = 4", 'args = "--x"', 'kind = "tui"']
+)
+def test_a_wrong_key_of_an_agent_leaves_its_other_keys(line: str) -> None:
+    config, problems = parse_user(f'[agents.claude]\npermission = "edits"\n{line}\n')
+    assert config.agents["claude"] == AgentConfig(permission="edits")
+    assert [(problem.key, problem.line) for problem in problems] == [(f"agents.claude.{line.split()[0]}", 3)]
 
 
 @pytest.mark.parametrize("program", ["{prompt}", "{title}.sh", "", "  "])

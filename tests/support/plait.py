@@ -25,7 +25,7 @@ review_backlog = 1000
 min_free_memory_mb = 0
 min_free_disk_gb = 0
 [environment]
-pass = ["PLAIT_TEST"]
+pass = ["PLAIT_TEST", "PLAIT_AGENT_IDLE_S"]
 """
 
 

@@ -5,15 +5,20 @@ Source of the conventions: `[agents.NAME] kind = "command"` in README.
 
 from __future__ import annotations
 
-import codecs
 import signal
+from collections.abc import Sequence
 
-from plait.agents.adapter import End, Job, Launch, Outcome, Said, stopped_or_lost
+from plait.agents.adapter import Abilities, Driver, Effect, End, Job, Launch, Outcome, stopped_or_lost
+from plait.agents.adapter import Command as UserCommand
+from plait.agents.lines import Lines
 from plait.core.config import fill
+from plait.core.reports import Message
 
 
 class Command:
     """The adapter of `command` agents."""
+
+    abilities = Abilities(converses=False, asks=False, usage=False)
 
     def launch(self, command: tuple[str, ...], job: Job) -> Launch:
         """The command with its placeholders filled in; other braces stay."""
@@ -33,6 +38,28 @@ class Command:
         }
         return Launch(fill(command, filled), env)
 
+    def driver(self, job: Job) -> Driver:
+        return Printed()
+
+
+class Printed:
+    """What a command prints, line by line; bytes that are not UTF-8 become replacement characters."""
+
+    def __init__(self) -> None:
+        self._lines = Lines()
+
+    def begin(self) -> Sequence[Effect]:
+        return ()
+
+    def feed(self, data: bytes) -> Sequence[Effect]:
+        return _messages(self._lines.feed(data))
+
+    def take(self, command: UserCommand) -> Sequence[Effect]:
+        return ()
+
+    def close(self) -> Sequence[Effect]:
+        return _messages(self._lines.close())
+
     def outcome(self, end: End) -> Outcome:
         special = stopped_or_lost(end)
         if special is not None:
@@ -43,25 +70,9 @@ class Command:
             return Outcome(False, f"It was ended by {_signal_name(end.signal)}.")
         return Outcome(False, f"It exited with status {end.code}.")
 
-    def reader(self) -> Lines:
-        return Lines()
 
-
-class Lines:
-    """Reads output line by line; bytes that are not UTF-8 become replacement characters."""
-
-    def __init__(self) -> None:
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._rest = ""
-
-    def feed(self, data: bytes) -> list[Said]:
-        *lines, self._rest = (self._rest + self._decoder.decode(data)).split("\n")
-        return [Said("message", line.rstrip("\r")) for line in lines]
-
-    def close(self) -> list[Said]:
-        rest = self._rest + self._decoder.decode(b"", final=True)
-        self._rest = ""
-        return [Said("message", rest)] if rest else []
+def _messages(lines: list[bytes]) -> list[Effect]:
+    return [Message(text=line.decode("utf-8", "replace")) for line in lines]
 
 
 def _signal_name(number: int) -> str:

@@ -23,6 +23,8 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from plait.core.advice import STRENGTHS
+
 Count = Annotated[int, Field(strict=True, ge=0)]
 AtLeastOne = Annotated[int, Field(strict=True, ge=1)]
 Seconds = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
@@ -73,12 +75,19 @@ class AgentConfig(_Table):
     """One `[agents.NAME]`: an adjustment of a known agent, or (with `kind`) an agent of the user's own."""
 
     permission: Literal["ask", "edits", "all"] = "ask"
-    kind: Literal["command", "acp"] | None = None
+    kind: Literal["command", "acp", "terminal"] | None = None
     """None: NAME is an agent that Plait knows."""
     command: tuple[StrictStr, ...] = ()
-    """The argv, run without a shell; see `fill`."""
+    """The argv, run without a shell; see `fill`. For a known agent its program, if it is not to be looked for on
+    PATH, or its whole command line."""
+    args: tuple[StrictStr, ...] = ()
+    """What follows the command."""
+    model: Annotated[str, StringConstraints(strict=True, min_length=1)] | None = None
+    """In the agent's own words; None: what the agent itself is set to."""
     env: tuple[VariableName, ...] = ()
     """Names of variables that this agent gets besides the usual ones; never their values."""
+    unsandboxed: Annotated[bool, Field(strict=True)] = False
+    """Whether permission = "all" is meant even though nothing but the worktree holds this agent back."""
 
     @model_validator(mode="after")
     def _can_be_started(self) -> Self:
@@ -131,13 +140,13 @@ class RepoConfig(_Table):
 def parse_user(text: str) -> tuple[UserConfig, tuple[Problem, ...]]:
     """The configuration in the text of a `config.toml`, and what of it was not used."""
     data, problems = parse_toml(text)
-    config, wrong = _checked(UserConfig, data, text)
+    config, wrong = _user(data, text)
     return config, problems + wrong
 
 
 def user_config(data: Mapping[str, object]) -> tuple[UserConfig, tuple[Problem, ...]]:
     """The same from a nested mapping, as an editor's `plait.*` settings are."""
-    return _checked(UserConfig, data, "")
+    return _user(data, "")
 
 
 def parse_repo(text: str) -> tuple[RepoConfig, tuple[Problem, ...]]:
@@ -171,6 +180,25 @@ def parse_toml(text: str) -> tuple[dict[str, object], tuple[Problem, ...]]:
     except ValueError as error:
         # Besides TOMLDecodeError: Python's own limit on the digits of an integer.
         return {}, (Problem(f"This is not TOML, so the defaults hold: {error}.", _line_in(str(error), text)),)
+
+
+def _user(data: Mapping[str, object], text: str) -> tuple[UserConfig, tuple[Problem, ...]]:
+    config, problems = _checked(UserConfig, data, text)
+    unknown = [name for name, agent in config.agents.items() if agent.kind is None and name not in STRENGTHS]
+    if not unknown:
+        return config, problems
+    known = {name: agent for name, agent in config.agents.items() if name not in unknown}
+    return config.model_copy(update={"agents": known}), problems + tuple(_no_agent(name, text) for name in unknown)
+
+
+def _no_agent(name: str, text: str) -> Problem:
+    near = difflib.get_close_matches(name[:100], STRENGTHS, n=1, cutoff=0.75)
+    hint = f"Did you mean `{near[0]}`? " if near else ""
+    message = (
+        f"`agents.{name}` is not used: Plait knows no agent of this name, and it has no kind of its own. {hint}"
+        f"Known are: {', '.join(STRENGTHS)}."
+    )
+    return Problem(message, _line_of(text, ("agents", name)), f"agents.{name}")
 
 
 _PLACEHOLDER = re.compile(r"\{(" + "|".join(PLACEHOLDERS) + r")\}")

@@ -10,19 +10,19 @@ from __future__ import annotations
 import json
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
+
+from plait.core import reports
+from plait.core.usage import Spent
+from plait.core.values import Value
 
 VERSION = 1
 
 RunKind = Literal["setup", "agent", "teardown"]
 VerdictKind = Literal["accepted", "rejected", "cleared"]
 FinishKind = Literal["merge", "squash", "rebase"]
-
-
-class Value(BaseModel):
-    """An immutable value that crosses a boundary; unknown keys of a newer program are ignored."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
+AgentKind = Literal["command", "claude", "codex", "codex-exec", "opencode", "aider", "acp", "terminal"]
+PermissionMode = Literal["ask", "edits", "all"]
 
 
 class Task(Value):
@@ -40,10 +40,16 @@ class AgentRef(Value):
     """The agent as it was configured when the session was created."""
 
     name: str
-    kind: Literal["command"] = "command"
+    kind: AgentKind = "command"
     command: tuple[str, ...] = ()
+    """The program, found when the session was created, and its arguments; for a known agent what its adapter begins
+    with."""
     env: tuple[str, ...] = ()
     """Names of extra environment variables that it gets; values are never kept."""
+    permission: PermissionMode = "ask"
+    model: str | None = None
+    why: str = ""
+    """Why this agent, if it was not the user who chose it."""
 
 
 class RepoRef(Value):
@@ -61,7 +67,7 @@ class SetupRef(Value):
 
     source: str | None = None
     commands: tuple[str, ...] = ()
-    scripts: dict[str, str] = {}
+    scripts: dict[str, str] = Field(default_factory=dict)
     """Scripts of the repository that the commands name, each with the sha256 of its approved content."""
     teardown: tuple[str, ...] = ()
     include: tuple[str, ...] = ()
@@ -82,7 +88,7 @@ class Created(Value):
     branch: str
     worktree: str
     setup: SetupRef = SetupRef()
-    env: dict[str, str] = {}
+    env: dict[str, str] = Field(default_factory=dict)
     """Variables of ours for its processes; nothing of the user's environment."""
 
 
@@ -123,6 +129,68 @@ class RunEnded(Value):
     unknown: bool = False
     reason: str
     output_bytes: int = 0
+    trouble: reports.TroubleKind | None = None
+    spent: Spent | None = None
+    """What the run used, as far as the agent told."""
+    thread: Spent | None = None
+    """What the whole conversation had used by then, for agents that count so."""
+
+
+KeptReport = Annotated[
+    reports.Began
+    | reports.Asked
+    | reports.Withdrawn
+    | reports.Limit
+    | reports.Trouble
+    | reports.Delivered
+    | reports.TurnEnded,
+    Field(discriminator="type"),
+]
+
+
+class Reported(Value):
+    """The agent reported something that must outlive the daemon."""
+
+    type: Literal["reported"] = "reported"
+    run: int
+    report: KeptReport
+    spent: Spent | None = None
+    """What the run has used so far, with the end of a turn."""
+
+
+class Said(Value):
+    """The user has a message for the agent; `offset` is how much of the run's output had been read by then.
+
+    Without a run it waits for the next one.
+    """
+
+    type: Literal["said"] = "said"
+    id: str
+    text: str
+    run: int | None = None
+    offset: int = 0
+
+
+class Answered(Value):
+    """The user has answered a request of the agent; `offset` as for Said."""
+
+    type: Literal["answered"] = "answered"
+    run: int
+    request: str
+    option: str | None = None
+    answers: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    text: str = ""
+    offset: int = 0
+    by: str = ""
+    """Where it was answered: the client's name."""
+
+
+class FileSaved(Value):
+    """A file was written on behalf of the agent; `write` is the id of the answer to it."""
+
+    type: Literal["file_saved"] = "file_saved"
+    run: int
+    write: str
 
 
 class Snapshotted(Value):
@@ -274,6 +342,10 @@ Event = (
     | Prepared
     | RunStarted
     | RunEnded
+    | Reported
+    | Said
+    | Answered
+    | FileSaved
     | Snapshotted
     | Released
     | Kept

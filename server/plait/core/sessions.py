@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from plait.core import events as e
+from plait.core import reports as r
+from plait.core.usage import NOTHING, Spent, total
 
 
 class State(StrEnum):
@@ -34,6 +36,9 @@ class Moment(StrEnum):
 
     ADMITTED = "admitted"
     AGENT_STARTED = "agent started"
+    WAITS_FOR_PERMISSION = "waits for permission"
+    WAITS_FOR_INPUT = "waits for input"
+    WORKS_ON = "works on"
     SETUP_FAILED = "setup failed"
     RECORDED_WELL = "recorded after success"
     RECORDED_STOPPED = "recorded after a stop"
@@ -62,6 +67,9 @@ TRANSITIONS: Mapping[tuple[State, Moment], State] = {
     (S.STARTING, M.SETUP_FAILED): S.FAILED,
     (S.STARTING, M.RUN_STOPPED): S.STOPPED,
     (S.STARTING, M.FAILED): S.FAILED,
+    **{(state, M.WAITS_FOR_PERMISSION): S.NEEDS_PERMISSION for state in (S.WORKING, S.NEEDS_INPUT)},
+    **{(state, M.WAITS_FOR_INPUT): S.NEEDS_INPUT for state in (S.WORKING, S.NEEDS_PERMISSION)},
+    **{(state, M.WORKS_ON): S.WORKING for state in (S.NEEDS_INPUT, S.NEEDS_PERMISSION)},
     (S.WORKING, M.RECORDED_WELL): S.READY,
     (S.WORKING, M.RECORDED_STOPPED): S.STOPPED,
     (S.WORKING, M.RECORDED_FAILED): S.FAILED,
@@ -119,6 +127,45 @@ class Session:
     kept: bool = False
     """The worktree was looked at and stays: it holds files that git does not track."""
     notes: tuple[str, ...] = ()
+    agent_sessions: Mapping[int, str] = field(default_factory=dict)
+    """The agent's own name for the conversation, by run; by it the conversation goes on."""
+    model: str | None = None
+    requests: Mapping[str, r.Asked] = field(default_factory=dict)
+    """What the agent waits for, by the request's name in the live run."""
+    commands: tuple[e.Said | e.Answered, ...] = ()
+    """Everything the user told the agent, in order."""
+    delivered: frozenset[str] = frozenset()
+    reported: Mapping[int, int] = field(default_factory=dict)
+    """How many kept reports there are of each run."""
+    saved: frozenset[str] = frozenset()
+    """The answers to the agent after files were written for it, as `run:write`."""
+    spent: Mapping[int, Spent] = field(default_factory=dict)
+    """What each run has used."""
+    thread: Spent = NOTHING
+    """What the whole conversation has used, where the agent counts so."""
+    limits: Mapping[str, r.Limit] = field(default_factory=dict)
+    """The provider's limits by account, as the agent last told."""
+    conclusion: str = ""
+    """What the agent said at the end of its last turn."""
+
+    @property
+    def usage(self) -> Spent:
+        """What all runs have used together."""
+        return total(self.spent.values())
+
+    @property
+    def undelivered(self) -> tuple[e.Said, ...]:
+        """The user's messages that have not reached the agent, oldest first."""
+        return tuple(said for said in self.commands if isinstance(said, e.Said) and said.id not in self.delivered)
+
+    def agent_session_before(self, run: int) -> str | None:
+        """The agent's own name for the conversation that the run goes on with, if there was one."""
+        earlier = [number for number in self.agent_sessions if number < run]
+        return self.agent_sessions[max(earlier)] if earlier else None
+
+    def told(self, run: int) -> tuple[e.Said | e.Answered, ...]:
+        """What the user told the agent while that run was alive."""
+        return tuple(command for command in self.commands if command.run == run)
 
     @property
     def live_run(self) -> Run | None:
@@ -192,14 +239,19 @@ def _learn(session: Session, event: e.Event, at: float) -> Session:
         case e.Released():
             return replace(session, prepared=None)
         case e.RunStarted():
-            run = Run(event.run, event.kind, at, event.message)
-            bare_until = event.run if event.kind == "teardown" else session.bare_until
-            return replace(session, runs=(*session.runs, run), message=None, bare_until=bare_until)
+            return _started(session, event, at)
         case e.RunEnded():
-            runs = tuple(
-                replace(run, ended=event, ended_at=at) if run.number == event.run else run for run in session.runs
+            return _ended(session, event, at)
+        case e.Reported():
+            return _reported(session, event)
+        case e.Said():
+            return replace(session, commands=(*session.commands, event))
+        case e.Answered():
+            return replace(
+                session, commands=(*session.commands, event), requests=_without(session.requests, event.request)
             )
-            return replace(session, runs=runs)
+        case e.FileSaved():
+            return replace(session, saved=session.saved | {f"{event.run}:{event.write}"})
         case e.Snapshotted():
             return replace(session, snapshot=event)
         case e.StopAsked():
@@ -233,6 +285,56 @@ def _learn(session: Session, event: e.Event, at: float) -> Session:
             return session
 
 
+def _started(session: Session, event: e.RunStarted, at: float) -> Session:
+    run = Run(event.run, event.kind, at, event.message)
+    if event.kind != "agent":
+        bare_until = event.run if event.kind == "teardown" else session.bare_until
+        return replace(session, runs=(*session.runs, run), bare_until=bare_until)
+    # What waited for a run is part of what this one is told at its start.
+    waited = {said.id for said in session.undelivered}
+    return replace(
+        session,
+        runs=(*session.runs, run),
+        message=None,
+        requests={},
+        delivered=session.delivered | waited,
+    )
+
+
+def _ended(session: Session, event: e.RunEnded, at: float) -> Session:
+    runs = tuple(replace(run, ended=event, ended_at=at) if run.number == event.run else run for run in session.runs)
+    spent = session.spent if event.spent is None else {**session.spent, event.run: event.spent}
+    requests = {} if _kind(session, event.run) == "agent" else session.requests
+    return replace(session, runs=runs, spent=spent, thread=event.thread or session.thread, requests=requests)
+
+
+def _reported(session: Session, event: e.Reported) -> Session:
+    counted = {**session.reported, event.run: session.reported.get(event.run, 0) + 1}
+    session = replace(session, reported=counted)
+    if event.spent is not None:
+        session = replace(session, spent={**session.spent, event.run: event.spent})
+    match event.report:
+        case r.Began() as began:
+            known = {**session.agent_sessions, event.run: began.agent_session}
+            return replace(session, agent_sessions=known, model=began.model or session.model)
+        case r.Asked() as asked:
+            return replace(session, requests={**session.requests, asked.id: asked})
+        case r.Withdrawn() as withdrawn:
+            return replace(session, requests=_without(session.requests, withdrawn.id))
+        case r.Limit() as limit:
+            return replace(session, limits={**session.limits, limit.account: limit})
+        case r.Delivered() as delivered:
+            return replace(session, delivered=session.delivered | {delivered.id})
+        case r.TurnEnded() as ended:
+            return replace(session, conclusion=ended.text)
+        case r.Trouble():
+            return session
+
+
+def _without(requests: Mapping[str, r.Asked], request: str) -> Mapping[str, r.Asked]:
+    return {name: asked for name, asked in requests.items() if name != request}
+
+
 def _decide(verdicts: Mapping[str, e.Decided], event: e.Decided) -> Mapping[str, e.Decided]:
     others = {hunk: verdict for hunk, verdict in verdicts.items() if hunk != event.hunk}
     return others if event.verdict == "cleared" else {**others, event.hunk: event}
@@ -248,6 +350,8 @@ def _moment(session: Session, event: e.Event) -> Moment | None:
             return M.RUN_STOPPED
         case e.RunEnded(ok=False) if _kind(session, event.run) == "setup":
             return M.SETUP_FAILED
+        case e.Reported() | e.Answered() | e.RunEnded():
+            return _waiting(session)
         case e.Snapshotted():
             return _recorded(session, event)
         case e.StopAsked():
@@ -266,6 +370,13 @@ def _moment(session: Session, event: e.Event) -> Moment | None:
             return M.TRASHED
         case _:
             return None
+
+
+def _waiting(session: Session) -> Moment:
+    kinds = {asked.kind for asked in session.requests.values()}
+    if "permission" in kinds:
+        return M.WAITS_FOR_PERMISSION
+    return M.WAITS_FOR_INPUT if kinds else M.WORKS_ON
 
 
 def _recorded(session: Session, taken: e.Snapshotted) -> Moment | None:
@@ -297,5 +408,7 @@ def _reason(session: Session, event: e.Event, moment: Moment) -> str:
             return session.last_run.ended.reason
         case e.StopAsked():
             return "Stopped before it started."
+        case e.Reported() | e.Answered() if session.requests:
+            return next(iter(session.requests.values())).title
         case _:
             return ""

@@ -21,8 +21,10 @@ from plait.core.events import Created, Event, Record
 from plait.core.plan import ON_WORKTREE, Action, plan
 from plait.core.sessions import Session
 from plait.core.state import Whole
+from plait.engine.conversations import Conversation
 from plait.engine.machine import measure
 from plait.engine.store import Store
+from plait.engine.terminals import Terminals
 from plait.errors import PlaitError, UsageError
 from plait.paths import Places
 
@@ -62,6 +64,9 @@ class Engine:
         """The environment that each session's asker passed on; kept in memory only, it may hold secrets."""
         self.latest_environment: Mapping[str, str] = {}
         self.listeners: list[Callable[[Session], None]] = []
+        self.conversations: dict[str, Conversation] = {}
+        """With the agents that are at work now, by session."""
+        self.terminals = Terminals()
         self._perform = perform
         self._busy: dict[Action, asyncio.Task[None] | None] = {}
         """What is being done, with its task if the plan began it."""
@@ -91,6 +96,7 @@ class Engine:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self.terminals.close()
         self.store.close()
 
     def session(self, session: str) -> Session:
@@ -118,8 +124,17 @@ class Engine:
         self.store.append(session, records)
         return self._apply(records)
 
+    def tell(self, session: str) -> None:
+        """Let listeners know that something about the session is new that is not written down."""
+        known = self.whole.sessions.get(session)
+        if known is not None:
+            for listener in tuple(self.listeners):
+                listener(known)
+
     def reason(self, session: Session) -> str:
         """Why the session stands where it does."""
+        if session.requests:
+            return next(iter(session.requests.values())).title
         decision = self.decisions.get(session.id)
         return decision.reason if session.state == "queued" and decision else session.reason
 

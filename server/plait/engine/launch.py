@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shlex
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from plait.core import events as e
 from plait.core import naming
-from plait.core.config import AgentConfig, UserConfig
 from plait.core.sessions import Session
 from plait.core.setup import INCLUDE_FILE, OWN_FILE, SETUP_FILES, SetupPlan, approval_key, rendered, setup_plan
 from plait.core.setup_templates import values
 from plait.engine import checkout
 from plait.engine.approvals import Approvals
+from plait.engine.choosing import choose
 from plait.engine.engine import Engine
 from plait.errors import NeedsApproval, UsageError
 from plait.git import repo as repos
@@ -77,7 +75,9 @@ def specify(engine: Engine, request: Request) -> list[tuple[str, e.Created]]:
         engine.session(other)
     source = survey(engine, request.path, request.base)
     environment = request.environment or engine.latest_environment
-    agents = [(agent, count) for agent, count in _agents(request, engine.config(), source, environment)]
+    agents = choose(request.agents, request.command, request.text, engine.config(), environment)
+    for agent, _ in agents:
+        _executable(agent, source)
     total = sum(count for _, count in agents)
     if not 0 < total <= MAX_SESSIONS:
         raise UsageError(f"{total} sessions were asked for.", f"One request starts between 1 and {MAX_SESSIONS}.")
@@ -137,65 +137,17 @@ def proposed_setup(source: Source) -> tuple[SetupPlan, dict[str, bytes], str]:
     return plan, scripts, key
 
 
-def _agents(
-    request: Request, config: UserConfig, source: Source, environment: Mapping[str, str]
-) -> list[tuple[e.AgentRef, int]]:
-    if request.command:
-        agent = e.AgentRef(name=Path(request.command[0]).name or "command", command=request.command)
-        _executable(agent, source, environment)
-        return [(agent, max(1, request.agents[0][1] if request.agents else 1))]
-    asked = request.agents or _only_agent(config)
-    result = []
-    for name, count in asked:
-        configured = config.agents.get(name)
-        if configured is None or configured.kind is None:
-            raise UsageError(f"There is no agent {name!r}.", _known_agents(config))
-        agent = _agent(name, configured)
-        _executable(agent, source, environment)
-        result.append((agent, count))
-    return result
-
-
-def _only_agent(config: UserConfig) -> tuple[tuple[str, int], ...]:
-    usable = [name for name, agent in config.agents.items() if agent.kind is not None]
-    if len(usable) == 1:
-        return ((usable[0], 1),)
-    raise UsageError("Which agent shall do it?", f"Name one with --agent. {_known_agents(config)}")
-
-
-def _known_agents(config: UserConfig) -> str:
-    usable = sorted(name for name, agent in config.agents.items() if agent.kind is not None)
-    if usable:
-        return f"Configured are: {', '.join(usable)}."
-    return "None is configured: add [agents.NAME] to config.toml, or give a command after `--`."
-
-
-def _agent(name: str, configured: AgentConfig) -> e.AgentRef:
-    if configured.kind != "command":
-        raise UsageError(
-            f"The agent {name!r} is of kind {configured.kind!r}, which this version cannot drive.",
-            'Agents of kind "command" work.',
-        )
-    return e.AgentRef(name=name, command=configured.command, env=configured.env)
-
-
-def _executable(agent: e.AgentRef, source: Source, environment: Mapping[str, str]) -> None:
-    """Raises UsageError if the agent's program cannot be executed in a worktree of the source."""
+def _executable(agent: e.AgentRef, source: Source) -> None:
+    """Raises UsageError if the agent is a file of the repository that cannot be executed in a worktree of it."""
     program = agent.command[0]
-    if "/" in program and not program.startswith("/"):
-        path = os.path.normpath(program)
-        mode = source.entries.get(path, ("", ""))[0]
-        if mode != "100755":
-            what = "is not executable" if mode else "does not exist"
-            raise UsageError(
-                f"The agent {agent.name!r} is to run {program}, which {what} in the base commit.",
-                "Commit it as an executable file, or give an absolute path.",
-            )
+    if "/" not in program or program.startswith("/"):
         return
-    if shutil.which(program, path=environment.get("PATH", os.defpath)) is None:
+    mode = source.entries.get(os.path.normpath(program), ("", ""))[0]
+    if mode != "100755":
+        what = "is not executable" if mode else "does not exist"
         raise UsageError(
-            f"The agent {agent.name!r} is to run {shlex.quote(program)}, which cannot be executed.",
-            "Install it, or correct its command in config.toml.",
+            f"The agent {agent.name!r} is to run {program}, which {what} in the base commit.",
+            "Commit it as an executable file, or give an absolute path.",
         )
 
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from plait.agents.adapter import End, Job, Launch, Outcome, stopped_or_lost
+from plait.agents.presets import PRESETS
 from plait.agents.registry import ADAPTERS
 from plait.core import events as e
 from plait.core import plan
 from plait.core.sessions import Run, Session, State
 from plait.core.state import Whole
-from plait.engine import ports, worktrees
+from plait.core.usage import Tally
+from plait.engine import hosts, ports, worktrees
+from plait.engine.conversations import Conversation
 from plait.engine.engine import Engine
 from plait.environment import pass_on
 from plait.errors import PlaitError, StorageError
@@ -73,20 +77,40 @@ def _free_port(engine: Engine) -> int:
 
 
 async def _start(engine: Engine, session: Session, kind: e.RunKind, number: int) -> None:
-    message = session.message if kind == "agent" else None
+    told = [said.text for said in session.undelivered] + ([session.message] if session.message else [])
+    message = "\n\n".join(told) if kind == "agent" and told else None
     engine.submit(session.id, e.RunStarted(run=number, kind=kind, message=message))
 
 
 async def _attend(engine: Engine, session: Session, number: int) -> None:
-    directory = run_directory(engine, session.id, number)
     run = next(run for run in session.runs if run.number == number)
+    if run.kind != "agent":
+        await _attend_run(engine, session, run, None)
+        return
+    # In a thread, for the first driver of a kind may have much to import.
+    conversation = await asyncio.to_thread(_conversation, engine, session, run)
+    engine.conversations[session.id] = conversation
+    engine.tell(session.id)
+    try:
+        await _attend_run(engine, session, run, conversation)
+    finally:
+        await conversation.close()
+        if engine.conversations.get(session.id) is conversation:
+            del engine.conversations[session.id]
+
+
+async def _attend_run(engine: Engine, session: Session, run: Run, conversation: Conversation | None) -> None:
+    number = run.number
+    directory = run_directory(engine, session.id, number)
     failures = 0
     while True:
         status = await asyncio.to_thread(runs.status, directory)
         match status:
             case runs.Exit():
-                outcome = _outcome(session, run, status)
-                engine.submit(session.id, _ended(number, status, outcome))
+                engine.terminals.let_go(directory)
+                outcome = await conversation.finish(status) if conversation else _outcome(status)
+                tally = conversation.progress.tally if conversation else None
+                engine.submit(session.id, _ended(number, status, outcome, tally))
                 return
             case runs.NotStarted() if engine.session(session.id).stop_asked:
                 engine.submit(session.id, e.RunEnded(run=number, ok=False, stopped=True, reason="Stopped."))
@@ -110,9 +134,11 @@ async def _attend(engine: Engine, session: Session, number: int) -> None:
                         engine.submit(session.id, e.RunEnded(run=number, ok=False, reason=str(error)))
                         return
             case runs.Lost():
-                await runs.adopt(directory)
+                await runs.adopt(directory, engine.terminals.master(directory))
             case runs.Alive():
-                await runs.wait(directory)
+                if conversation and conversation.abilities.terminal:
+                    await engine.terminals.hold(directory)
+                await (conversation.follow() if conversation else runs.wait(directory))
 
 
 async def _stop(engine: Engine, session: str, number: int) -> None:
@@ -122,6 +148,7 @@ async def _stop(engine: Engine, session: str, number: int) -> None:
     def over(whole: Whole) -> bool:
         return all(run.ended is not None for run in whole.sessions[session].runs if run.number == number)
 
+    await _interrupt(engine, session, number, over)
     while not over(engine.whole):
         if isinstance(await asyncio.to_thread(runs.status, directory), runs.NotStarted):
             # It is being launched, or its attendant finds it stopped.
@@ -132,6 +159,28 @@ async def _stop(engine: Engine, session: str, number: int) -> None:
             await engine.until(over)
 
 
+async def _interrupt(engine: Engine, session: str, number: int, over: Callable[[Whole], bool]) -> None:
+    """Ask an agent that converses to end its turn itself, so that it keeps what it knows of it."""
+    conversation = engine.conversations.get(session)
+    if conversation is None or conversation.run != number or not conversation.abilities.converses:
+        return
+
+    async def ends_by_itself(conversation: Conversation) -> None:
+        if await conversation.interrupt():
+            await engine.until(over)
+
+    waiting = [asyncio.create_task(ends_by_itself(conversation)), asyncio.create_task(engine.until(over))]
+    try:
+        await asyncio.wait(waiting, timeout=INTERRUPT_S, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for one in waiting:
+            one.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+
+INTERRUPT_S = 4.0
+"""How long an agent may take to end its turn before its process is ended."""
+
 LAUNCHING_S = 0.02
 """How often it is looked whether a run that is to be stopped has been launched."""
 
@@ -140,21 +189,63 @@ async def _specified(engine: Engine, session: Session, run: Run) -> tuple[runs.R
     """What is to be run, and in which environment. Raises PlaitError if it must not be."""
     worktree = Path(session.spec.worktree)
     await asyncio.to_thread(worktrees.verify, session)
-    launch = _launch_of(session, run)
+    launch = _launch_of(engine, session, run)
     if run.kind != "agent":
         await asyncio.to_thread(_verify_scripts, session, worktree)
-    named = (*session.spec.agent.env, *engine.config().environment.passed)
-    environment = {**pass_on(engine.environment(session.id), named), **_variables(session), **launch.env}
+    await asyncio.to_thread(_write_files, agent_files(engine, session.id), launch.files)
+    environment = await _environment(engine, session, run, launch)
     spec = runs.RunSpec(
         run=f"{session.id}-{run.number}",
         argv=launch.argv,
         cwd=worktree,
         stdin=launch.stdin,
+        stderr=launch.stderr,
         pty=launch.pty,
         interrupt=launch.interrupt,
         timeout_s=TEARDOWN_LIMIT_S if run.kind == "teardown" else None,
     )
     return spec, environment
+
+
+async def _environment(engine: Engine, session: Session, run: Run, launch: Launch) -> dict[str, str]:
+    """What the process finds in its environment, once the server that it needs is there. Raises PlaitError."""
+    passed = _passed(engine, session, run)
+    own = {**_variables(session), **launch.env}
+    if run.kind == "agent" and ADAPTERS[session.spec.agent.kind].abilities.terminal:
+        own["PLAIT_HOOKS"] = os.fspath(run_directory(engine, session.id, run.number) / runs.HOOKS)
+    if launch.host is None:
+        return {**passed, **own}
+    runtime = engine.places.runtime / "agents"
+    environment = hosts.surroundings(passed, own, runtime)
+    await hosts.ensure(launch.host, environment, runtime)
+    return environment
+
+
+def _passed(engine: Engine, session: Session, run: Run) -> dict[str, str]:
+    """What a process of the session gets of its asker's environment: an agent also what its provider needs."""
+    agent = session.spec.agent
+    named = (*agent.env, *engine.config().environment.passed)
+    # A program in a terminal has a name of the user's, but is known by its own.
+    name = Path(agent.command[0]).name.partition(".")[0] if agent.kind == "terminal" and agent.command else agent.name
+    preset = PRESETS.get(name) if run.kind == "agent" and agent.kind != "command" else None
+    return pass_on(engine.environment(session.id), named, preset.variables if preset else ())
+
+
+def agent_files(engine: Engine, session: str) -> Path:
+    """Where the session's agent keeps files of its own between runs."""
+    return engine.store.directory(session) / "agent"
+
+
+def _write_files(directory: Path, files: Mapping[str, str]) -> None:
+    """Write what a launch needs. Raises StorageError."""
+    try:
+        directory.mkdir(mode=0o700, exist_ok=True)
+        for name, text in files.items():
+            path = directory / name
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8", errors="surrogatepass")
+    except OSError as error:
+        raise StorageError(f"Could not write the agent's files in {directory}: {error.strerror}.") from error
 
 
 START_ATTEMPTS = 3
@@ -164,14 +255,43 @@ TEARDOWN_LIMIT_S = 60.0
 """A clean-up of the repository must not keep the user's clean-up waiting for ever."""
 
 
-def _launch_of(session: Session, run: Run) -> Launch:
+def _launch_of(engine: Engine, session: Session, run: Run) -> Launch:
     spec = session.spec
     if run.kind != "agent":
         commands = spec.setup.commands if run.kind == "setup" else spec.setup.teardown
         return Launch(("sh", "-c", _SETUP, run.kind, *commands))
-    port = session.prepared.port if session.prepared else 0
-    job = Job(session.id, spec.task.id, spec.task.title, spec.task.prompt, spec.worktree, port, run.message)
-    return ADAPTERS[spec.agent.kind].launch(spec.agent.command, job)
+    return ADAPTERS[spec.agent.kind].launch(spec.agent.command, job_of(engine, session, run))
+
+
+def job_of(engine: Engine, session: Session, run: Run) -> Job:
+    spec = session.spec
+    return Job(
+        session=session.id,
+        task=spec.task.id,
+        title=spec.task.title,
+        prompt=spec.task.prompt,
+        worktree=spec.worktree,
+        port=session.prepared.port if session.prepared else 0,
+        message=run.message,
+        permission=spec.agent.permission,
+        model=spec.agent.model,
+        resume=session.agent_session_before(run.number),
+        preset=spec.agent.name,
+        files=os.fspath(agent_files(engine, session.id)),
+        command=spec.agent.command,
+    )
+
+
+def _conversation(engine: Engine, session: Session, run: Run) -> Conversation:
+    return Conversation(
+        session,
+        run.number,
+        run_directory(engine, session.id, run.number),
+        ADAPTERS[session.spec.agent.kind],
+        job_of(engine, session, run),
+        lambda event: engine.submit(session.id, event),
+        lambda: engine.tell(session.id),
+    )
 
 
 def _variables(session: Session) -> Mapping[str, str]:
@@ -194,17 +314,15 @@ def _verify_scripts(session: Session, worktree: Path) -> None:
             raise PlaitError(f"The set-up script {name} is not the one that was approved.", "Run `plait approve`.")
 
 
-def _outcome(session: Session, run: Run, exit_: runs.Exit) -> Outcome:
+def _outcome(exit_: runs.Exit) -> Outcome:
     end = End(exit_.code, exit_.signal, exit_.unknown, exit_.reason, exit_.error)
-    if run.kind == "agent":
-        return ADAPTERS[session.spec.agent.kind].outcome(end)
     special = stopped_or_lost(end)
     if special is not None:
         return special
     return Outcome(end.code == 0, "Done." if end.code == 0 else f"a command exited with status {end.code}.")
 
 
-def _ended(number: int, exit_: runs.Exit, outcome: Outcome) -> e.RunEnded:
+def _ended(number: int, exit_: runs.Exit, outcome: Outcome, tally: Tally | None) -> e.RunEnded:
     return e.RunEnded(
         run=number,
         ok=outcome.ok,
@@ -214,6 +332,9 @@ def _ended(number: int, exit_: runs.Exit, outcome: Outcome) -> e.RunEnded:
         unknown=exit_.unknown,
         reason=outcome.reason,
         output_bytes=exit_.output_bytes,
+        trouble=outcome.trouble,
+        spent=tally.spent if tally else None,
+        thread=tally.thread if tally else None,
     )
 
 
@@ -230,6 +351,9 @@ async def _record(engine: Engine, session: Session) -> None:
         engine.submit(session.id, e.Failed(step="snapshot", why=f"The result could not be recorded: {error}"))
         return
     engine.submit(session.id, taken, *(e.Noted(text=problem) for problem in problems))
+    if run.ended is not None and run.ended.ok and engine.session(session.id).undelivered:
+        # A message that came too late for the last turn begins the next one.
+        engine.submit(session.id, e.Resumed())
 
 
 async def _settle(engine: Engine, session: Session) -> None:

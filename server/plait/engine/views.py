@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from plait.agents.registry import ADAPTERS
 from plait.core import naming
+from plait.core import reports as r
+from plait.core.progress import Progress
 from plait.core.sessions import LIVE, Session, State
+from plait.core.usage import total
 from plait.engine.engine import Engine
 
 View = dict[str, Any]
@@ -59,15 +63,27 @@ def session_view(engine: Engine, session: Session) -> View:
         "rejected": len(session.rejected),
         "risk": None,
         "check": None,
-        "usage": None,
+        "usage": _usage(engine, session),
+        "activity": _activity(engine, session),
+        "requests": [request_view(asked) for asked in session.requests.values()],
+        "undelivered": len(session.undelivered),
         "actions": list(actions(session)),
     }
+
+
+def request_view(asked: r.Asked) -> View:
+    """What an agent waits for."""
+    return asked.model_dump(mode="json", exclude={"type"})
 
 
 def actions(session: Session) -> tuple[str, ...]:
     """What may be done with the session now, most likely first."""
     if session.state is State.QUEUED or session.state in LIVE:
-        return ("stop",)
+        can = ADAPTERS[session.spec.agent.kind].abilities
+        answers = any(asked.options or asked.questions for asked in session.requests.values())
+        attach = can.terminal and session.live_run is not None
+        offered = (("answer", answers), ("attach", attach), ("say", can.converses), ("stop", True))
+        return tuple(action for action, may in offered if may)
     if session.state is State.TRASHED:
         return () if session.purged else ("restore",)
     review = ("accept", "reject", "merge") if session.snapshot and session.snapshot.files else ()
@@ -87,6 +103,13 @@ def session_detail(engine: Engine, session: Session) -> View:
         "trash": session.trash_place,
         "merged": session.merged.model_dump(include={"into", "how", "commit"}) if session.merged else None,
         "notes": list(session.notes),
+        "conclusion": session.conclusion,
+        "agentSession": session.agent_session_before(len(session.runs) + 1),
+        "model": session.model,
+        "permission": session.spec.agent.permission,
+        "plan": [entry.model_dump() for entry in _progress(engine, session).plan],
+        "context": _context(engine, session),
+        "limits": [limit.model_dump(mode="json", exclude={"type"}) for limit in session.limits.values()],
         "runs": [
             {
                 "run": run.number,
@@ -103,6 +126,39 @@ def session_detail(engine: Engine, session: Session) -> View:
             for hunk, verdict in session.verdicts.items()
         },
     }
+
+
+def _progress(engine: Engine, session: Session) -> Progress:
+    conversation = engine.conversations.get(session.id)
+    return conversation.progress if conversation else Progress()
+
+
+def _activity(engine: Engine, session: Session) -> str:
+    """What the agent is at now, in a line; empty when it is not at work."""
+    doing = _progress(engine, session).activity if session.state in LIVE else ""
+    return within(session.spec.worktree, doing)
+
+
+def within(worktree: str, text: str) -> str:
+    """The text without the worktree's own path, which says nothing and is long."""
+    return text.replace(f"{worktree}/", "")
+
+
+def _usage(engine: Engine, session: Session) -> View | None:
+    """What all turns used together, the one that runs included; none if no agent told."""
+    spent = session.usage
+    conversation = engine.conversations.get(session.id)
+    if conversation is not None:
+        before = total(one for run, one in session.spent.items() if run != conversation.run)
+        spent = before.plus(conversation.progress.tally.spent)
+    if not spent.tokens and spent.cost_usd is None:
+        return None
+    return {**spent.model_dump(), "tokens": spent.tokens}
+
+
+def _context(engine: Engine, session: Session) -> View | None:
+    context = _progress(engine, session).context
+    return {"used": context.used, "size": context.size} if context else None
 
 
 def counts(engine: Engine) -> dict[str, int]:

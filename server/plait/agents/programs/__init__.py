@@ -1,0 +1,1 @@
+"""Programs that are executed beside an agent, each with the standard library alone; nothing of Plait imports them."""
