@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +14,8 @@ import pytest
 from plait import __version__
 from plait.cli.commands import COMMANDS
 from plait.cli.setup import proposal
-from tests.support.cli import Plait, Repos, installed
+from plait.core.advice import STRENGTHS
+from tests.support.cli import Plait, Repos, Terminal, installed
 from tests.support.repo import commit, write
 
 
@@ -57,12 +59,37 @@ def test_the_daemon_is_told_about_stopped_and_restarted(fresh: Plait) -> None:
     assert not fresh.places.socket.exists()
 
 
-def test_agents_are_listed_with_what_starts_them(plait: Plait) -> None:
-    answer = plait("agents", "--json").json["agents"]
-    assert [one["name"] for one in answer] == ["missing", "noop", "sh"]
-    rows = {line.split()[0]: line for line in plait("agents").out.splitlines()[1:]}
-    assert "not found" in rows["missing"]
+def test_agents_are_listed_with_what_starts_them(plait: Plait, tmp_path: Path) -> None:
+    program = tmp_path / "gemini"
+    program.write_text("#!/bin/sh\necho 7.8.9\n")
+    program.chmod(0o755)
+    path = f"{tmp_path}{os.pathsep}/usr/bin:/bin"
+    answer = {one["name"]: one for one in plait("agents", "--json", PATH=path, GEMINI_API_KEY="k").json["agents"]}
+    assert list(answer) == [*STRENGTHS, "missing", "noop", "sh"]
+    gemini = answer["gemini"]
+    assert (gemini["path"], gemini["command"]) == (str(program), [str(program), "--acp"])
+    assert (gemini["version"], gemini["login"], gemini["toldBy"]) == ("7.8.9", "yes", "GEMINI_API_KEY is set")
+    assert answer["sh"]["supported"]
+    assert "cannot be executed" in answer["missing"]["problem"]
+    listed, _, missing = plait("agents", PATH=path, GEMINI_API_KEY="k").out.partition("\n\n")
+    rows = {line.split()[0]: line for line in listed.splitlines()[1:]}
+    assert "cannot be started" in rows["missing"]
     assert "{prompt}" in rows["sh"]
+    assert "7.8.9" in rows["gemini"]
+    for name, how in (line.split(maxsplit=1) for line in missing.splitlines()[1:]):
+        assert how == answer[name]["install"]
+        assert answer[name]["path"] is None
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_agents_fit_into_a_terminal(plait: Plait, tmp_path: Path, columns: int) -> None:
+    shown = Terminal(plait, "agents", cwd=tmp_path, columns=columns).ends(0)
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", shown).replace("\r", "").splitlines()
+    assert lines[0].split() == ["agent", "version", "logged", "in", "can"] or lines[0].split() == ["agent", "can"]
+    table = [line for line in lines if not line.startswith("  ")]
+    assert max(map(len, table)) <= columns
+    assert not [line for line in table if line.endswith("…")]
+    assert [line for line in table if line.startswith("noop ")]
 
 
 def test_a_configuration_that_cannot_be_read_is_reported_and_stops_nothing(fresh: Plait, repos: Repos) -> None:

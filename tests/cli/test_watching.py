@@ -67,6 +67,7 @@ def test_the_full_screen_groups_the_sessions_and_shows_the_last_words(plait: Pla
     with terminal(plait, "watch", cwd=repo, columns=120) as screen:
         before = screen.settings()
         shown = screen.shows("last words")
+        shown += screen.shows("MiB")
         for expected in ("Needs you (1)", "It exited with status 3.", "Ready to review (1)", "Working (1)", "MiB"):
             assert expected in shown
         assert "\x1b[?1049h" in shown, "it has a screen of its own"

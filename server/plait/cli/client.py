@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from plait.dial import converse
-from plait.environment import pass_on
+from plait.environment import EVERY_AGENT, pass_on
 from plait.errors import PlaitError
 from plait.paths import places
 from plait.rpc import Caller, ConnectionLostError
@@ -43,7 +43,7 @@ def interrupted(error: PlaitError) -> bool:
 
 def environment() -> dict[str, str]:
     """The variables of this process that agents may have, with those that the user's configuration names."""
-    return pass_on(os.environ, _named_variables())
+    return pass_on(os.environ, _named_variables(), EVERY_AGENT)
 
 
 def here() -> str:
@@ -55,7 +55,8 @@ def checkout() -> Path | None:
     """The top of the checkout (or bare repository) around the current directory, found without running git."""
     current = Path(os.path.realpath(Path.cwd()))
     for directory in (current, *current.parents):
-        if (directory / ".git").exists():
+        # In a linked worktree it is a file; an empty directory of that name means nothing to git.
+        if (directory / ".git").is_file() or (directory / ".git" / "HEAD").exists():
             return directory
         if (directory / "HEAD").is_file() and (directory / "objects").is_dir() and (directory / "refs").is_dir():
             return directory

@@ -22,11 +22,24 @@ def say(
     wait: Wait = False,
     as_json: AsJson = False,
 ) -> None:
-    """Send the agent a message; it goes on with its work."""
+    """Tell the agent something: now if it can take it while it works, else when its turn is over.
+
+    An agent that rests goes on with it.
+    """
     message = sys.stdin.buffer.read().decode("utf-8", "replace") if text == "-" else text
     if not message.strip():
         raise UsageError("The message is empty.", "Say what the agent shall do.")
-    _went_on(client.request("plait/say", session=session, text=message, env=client.environment()), wait, as_json)
+    answer = client.request("plait/say", session=session, text=message, env=client.environment())
+    if not as_json:
+        screen.put(f"{answer['short']}  {_DELIVERY[answer['delivery']]}")
+    _went_on(answer, wait, as_json, announced=True)
+
+
+_DELIVERY = {
+    "delivered": "The agent has been told.",
+    "waits": "The message waits: the agent is told when it can take it, at the latest when its turn is over.",
+    "starts": "The agent is started again with it.",
+}
 
 
 def stop(session: Session, as_json: AsJson = False) -> None:
@@ -76,9 +89,10 @@ def _told(session: dict[str, Any], as_json: bool) -> None:
     screen.put(f"{session['short']}  {session['state']}{reason}  {one_line(session['title'])}")
 
 
-def _went_on(session: dict[str, Any], wait: bool, as_json: bool) -> None:
+def _went_on(session: dict[str, Any], wait: bool, as_json: bool, announced: bool = False) -> None:
     if wait:
         session = wait_for([session["id"]], quiet=as_json)[0]
-    _told(session, as_json)
+    if as_json or wait or not announced:
+        _told(session, as_json)
     if wait and session["state"] in UNSUCCESSFUL:
         raise typer.Exit(1)

@@ -11,7 +11,7 @@ import typer
 
 from plait.cli import client, screen
 from plait.cli.options import AsJson, Directory, Session
-from plait.cli.text import one_line, safe, safe_lines, size, span
+from plait.cli.text import amount, count, one_line, readable, safe, safe_lines, size, span, spending
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -75,13 +75,31 @@ def _put_sessions(sessions: Sequence[View], several: bool) -> None:
             one_line(session["title"]),
             safe(session["agent"]),
             changes_of(session),
+            spending(session["usage"]),
             span(now - session["changed"]),
-            Text(one_line(session["reason"] or ""), "dim"),
+            doing_of(session),
         )
         for session in sessions
     ]
-    header = ("id", "state", "repository", "title", "agent", "files", "age>", "reason")
-    put_columns(header, rows, {"title": 3, "reason": 2, "repository": 1})
+    header = ("id", "state", "repository", "title", "agent", "files", "used", "age>", "now")
+    put_columns(header, rows, {"title": 3, "now": 3, "repository": 1})
+
+
+def doing_of(session: View) -> Text:
+    """What the agent asks, or what it is at, or why it stands where it does."""
+    from rich.text import Text
+
+    if session["requests"]:
+        more = len(session["requests"]) - 1
+        asks = Text(f"asks: {one_line(session['requests'][0]['title'])}", "bold yellow")
+        return asks.append(f" (and {more} more)") if more else asks
+    waits = session["undelivered"]
+    said = readable(session["activity"]) or one_line(session["reason"] or "")
+    return Text(f"{said}{' · ' if said and waits else ''}{_undelivered(waits)}", "dim")
+
+
+def _undelivered(number: int) -> str:
+    return f"{count(number, 'message')} {'waits' if number == 1 else 'wait'} to be told" if number else ""
 
 
 def _show(session: View) -> None:
@@ -93,9 +111,31 @@ def _show(session: View) -> None:
     if session["prompt"].strip() != session["title"]:
         screen.put()
         screen.put("\n".join(f"  {line}" for line in safe_lines(session["prompt"].strip()).split("\n")))
+    _put_conversation(session)
     if session["hunks"]:
         screen.put()
         _put_hunks(session["hunks"])
+
+
+def _put_conversation(session: View) -> None:
+    """What the agent asks, plans, and said at the end."""
+    from plait.cli.asked import request_lines
+    from plait.cli.entries import plan_lines
+
+    for asked in session["requests"]:
+        screen.put()
+        for line in request_lines(asked):
+            screen.put_styled(line)
+        for option in asked["options"]:
+            screen.put(f"  --option {safe(option['id'])}  ({one_line(option['label'])})")
+        screen.put(f"  plait answer {session['short']}")
+    if session["plan"]:
+        screen.put()
+        for line in plan_lines(session["plan"], "  "):
+            screen.put_styled(line)
+    if session["conclusion"].strip() and not session["live"]:
+        screen.put()
+        screen.put("\n".join(f"  {line}" for line in safe_lines(session["conclusion"].strip()).split("\n")))
 
 
 def _facts(session: View) -> list[tuple[str, Text | str]]:
@@ -108,7 +148,8 @@ def _facts(session: View) -> list[tuple[str, Text | str]]:
     facts: list[tuple[str, Text | str]] = [
         ("id", session["id"]),
         ("state", state),
-        ("agent", safe(session["agent"])),
+        ("agent", _agent(session)),
+        *_conversation(session),
         ("created", f"{datetime.fromtimestamp(session['created']).astimezone():%Y-%m-%d %H:%M:%S}"),
         ("changed", f"{span(now - session['changed'])} ago"),
         ("base", session["base"][:12]),
@@ -140,6 +181,37 @@ def _facts(session: View) -> list[tuple[str, Text | str]]:
     facts += [("note", one_line(item)) for item in session["notes"]]
     facts.append(("you can", ", ".join(session["actions"])))
     return facts
+
+
+def _agent(session: View) -> str:
+    model = f" · {one_line(session['model'])}" if session["model"] else ""
+    # A mere command has no permissions that could be asked for.
+    permission = f" · permission: {session['permission']}" if session["agentSession"] or model else ""
+    return f"{safe(session['agent'])}{model}{permission}"
+
+
+def _conversation(session: View) -> list[tuple[str, Text | str]]:
+    """What is known of the conversation with the agent."""
+    from plait.cli.entries import limit_line
+
+    facts: list[tuple[str, Text | str]] = []
+    if session["activity"]:
+        facts.append(("now", readable(session["activity"])))
+    if session["undelivered"]:
+        facts.append(("messages", _undelivered(session["undelivered"])))
+    if session["usage"]:
+        facts.append(("used", _used(session["usage"])))
+    if session["context"]:
+        used, whole = session["context"]["used"], session["context"]["size"]
+        of = f" of {amount(whole)} ({used / whole:.0%})" if whole else ""
+        facts.append(("context", f"{amount(used)} tokens{of}"))
+    return [*facts, *(("limit", limit_line(limit["account"], limit)) for limit in session["limits"])]
+
+
+def _used(usage: View) -> str:
+    names = (("input", "in"), ("cache_read", "from the cache"), ("cache_write", "to the cache"), ("output", "out"))
+    parts = ", ".join(f"{amount(usage[key])} {word}" for key, word in names if usage[key])
+    return f"{spending(usage)}{f' ({parts})' if parts else ''}"
 
 
 def _run(run: View, now: float) -> str:

@@ -18,6 +18,7 @@ from rich.text import Text
 from plait.cli import board, screen
 from plait.cli.following import Following
 from plait.cli.keys import single_keys
+from plait.cli.panel import Panel, Reply
 from plait.cli.text import one_line, readable
 from plait.errors import PlaitError
 from plait.rpc import ConnectionLostError
@@ -63,6 +64,7 @@ class _Monitor:
         self.live = live
         self.keys = keys
         self.figures = board.Figures()
+        self.panel = Panel()
         self.message = ""
         self.scroll = 0
         self.away_since: float | None = None
@@ -78,7 +80,7 @@ class _Monitor:
             keys = self._pressed()
             if not {"q", "Q", "\x03"}.isdisjoint(keys):
                 return
-            moved = self._move(keys)
+            moved = self._move(keys) | self._answer(keys)
             now = time.monotonic()
             if self.away_since is None and now - self._asked >= FIGURES_S:
                 self._asked = now
@@ -120,7 +122,9 @@ class _Monitor:
         try:
             live = [one["id"] for one in self.following.sessions.values() if one["live"]]
             self._resources(live)
-            self.figures.output = {one: self._last_line(one) for one in live}
+            # What an agent that converses prints is for programs; it is told as its activity.
+            prints = [one for one in live if "say" not in self.following.sessions[one]["actions"]]
+            self.figures.output = {one: self._last_line(one) for one in prints}
         except (ConnectionLostError, TimeoutError):
             self._lost()
         except PlaitError as error:
@@ -148,10 +152,16 @@ class _Monitor:
         now = time.time()
         # What lies in the trash is over for good.
         sessions = [one for one in self.following.sessions.values() if one["state"] != "trashed"]
-        lines, furthest = board.board(sessions, self.figures, now, width, max(1, height - 3), self.scroll)
+        self.panel.update(sessions)
+        panel = self.panel.lines(width, height - 2)
+        # The board has what the smallest panel leaves, and the panel then what the board leaves.
+        room = 0 if self.panel.open else max(1, height - 3 - len(panel))
+        lines, furthest = board.board(sessions, self.figures, now, width, room, self.scroll, self.panel.session)
+        panel = self.panel.lines(width, height - 2, max(len(panel), height - 4 - len(lines)))
         self.scroll = min(self.scroll, furthest)
         rows = [board.head(sessions, self.place, now, width), Text(), *lines]
-        rows += [Text()] * (height - 1 - len(rows))
+        rows += [Text()] * (height - 1 - len(rows) - len(panel))
+        rows += panel
         self.live.update(Group(*rows[: max(0, height - 1)], self._foot(width, furthest)), refresh=True)
         self._drawn = time.monotonic()
 
@@ -179,6 +189,30 @@ class _Monitor:
         step = sum(_STEPS.get(key, 0) for key in keys)
         self.scroll = max(0, self.scroll + step)
         return step != 0
+
+    def _answer(self, keys: list[str]) -> bool:
+        """Do what the keys mean for the request in the panel; whether there was one."""
+        if self.panel.session is None or self.away_since is not None:
+            return False
+        for key in keys:
+            reply = self.panel.pressed(key)
+            if reply is not None:
+                self._send(reply)
+                # Another request takes the panel, and nobody has seen it yet.
+                break
+        return bool(keys)
+
+    def _send(self, reply: Reply) -> None:
+        try:
+            self.following.request("plait/answer", dict(reply.params))
+        except (ConnectionLostError, TimeoutError):
+            self.panel.failed(reply)
+            self._lost()
+        except PlaitError as error:
+            self.panel.failed(reply)
+            self.message = one_line(str(error))
+        else:
+            self.message = reply.said
 
 
 @contextlib.contextmanager

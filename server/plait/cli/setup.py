@@ -1,8 +1,7 @@
-"""`plait agents` and `plait approve`: who can work, and which of a repository's commands may run."""
+"""`plait approve`: which of a repository's commands may run."""
 
 from __future__ import annotations
 
-import shlex
 from typing import Annotated, Any
 
 import typer
@@ -14,26 +13,6 @@ from plait.errors import NeedsApproval, NothingToDo, UsageError
 from plait.rpc import Caller
 
 View = dict[str, Any]
-
-
-def agents(as_json: AsJson = False) -> None:
-    """Show the agents that the configuration names, and whether each can be started."""
-    answer = _agents()
-    if as_json:
-        screen.put_json(answer)
-        return
-    if not answer["agents"]:
-        raise NothingToDo("No agent is configured.", "Add [agents.NAME] to config.toml, or give one after `--`.")
-    from plait.cli.columns import put_columns
-
-    rows = []
-    for agent in answer["agents"]:
-        program = safe(agent["path"]) if agent["path"] else "not found" if agent["command"] else ""
-        if agent["kind"] is not None and not agent["supported"]:
-            program = "not supported yet"
-        command = one_line(shlex.join(agent["command"]))
-        rows.append((safe(agent["name"]), agent["kind"] or "known", program, command))
-    put_columns(("agent", "kind", "program", "command"), rows, {"command": 2, "program": 1})
 
 
 def approve(
@@ -129,9 +108,3 @@ def _revoke(key: str, as_json: bool) -> None:
         screen.put_json({"revoked": found[0]})
     else:
         screen.put(f"Revoked: {found[0][:12]}")
-
-
-def _agents() -> View:
-    with client.connect() as caller:
-        answer: View = caller.request("plait/agents")
-    return answer

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any
 
 _SEQUENCES = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor movement
@@ -64,6 +66,30 @@ def span(seconds: float) -> str:
 def count(number: int, word: str) -> str:
     """`1 hunk`, `2 hunks`."""
     return f"{number} {word}{'' if number == 1 else 's'}"
+
+
+def amount(number: float) -> str:
+    """A number of tokens for people: `950`, `12.3k`, `1.2M`."""
+    if number < 1000:
+        return f"{number:.0f}"
+    return f"{number / 1000:.1f}k" if number < 999_950 else f"{number / 1e6:.1f}M"
+
+
+def dollars(cost: float) -> str:
+    """`$0.42`; less than a cent is said to be so."""
+    return "<$0.01" if 0 < cost < 0.005 else f"${cost:.2f}"
+
+
+def spending(usage: Mapping[str, Any] | None) -> str:
+    """Tokens and cost in few cells, `12.3k tok · $0.42`; empty if nothing is known."""
+    if usage is None:
+        return ""
+    parts = []
+    if usage["tokens"]:
+        parts.append(f"{amount(usage['tokens'])} tok")
+    if usage["cost_usd"] is not None:
+        parts.append(dollars(usage["cost_usd"]))
+    return " · ".join(parts)
 
 
 @lru_cache(maxsize=4096)

@@ -16,6 +16,7 @@ from plait.engine.perform import perform, run_directory
 from plait.engine.resources import resources
 from plait.engine.review import Reviews, relative
 from plait.engine.settings import Settings
+from plait.engine.transcripts import Transcripts
 from plait.errors import PlaitError, UsageError
 from plait.lsp.connection import Connection
 from plait.lsp.documents import Happening, path_of
@@ -43,10 +44,13 @@ class Hub:
         self.settings = Settings(places.config_file)
         self.engine = Engine(places, lambda: self.settings.user().config, perform)
         self.reviews = Reviews(self.engine)
+        self.transcripts = Transcripts(self.engine)
         self.seq = 0
         """Counts what clients are told about sessions, so that they see when they missed something."""
         self._editors: dict[Connection, LspEditor] = {}
-        self._watchers: dict[Connection, Watcher] = {}
+        self._watchers: dict[Connection, tuple[Watcher, ...]] = {}
+        self._known: dict[str, int] = {}
+        """The newest event of each session that watchers have been told of."""
         self._looking: dict[str, asyncio.Task[None]] = {}
 
     async def start(self) -> None:
@@ -77,8 +81,8 @@ class Hub:
             raise UsageError(found.message, "`plait list` shows the sessions.")
         return self.engine.session(found)
 
-    def opened(self, connection: Connection, watcher: Watcher) -> None:
-        """A client has introduced itself; an editor's `watcher` is told of what concerns its documents."""
+    def opened(self, connection: Connection, *watchers: Watcher) -> None:
+        """A client has introduced itself; an editor's `watchers` are told of what concerns it."""
         if connection.client.forwarder:
             self.engine.latest_environment = connection.client.forwarder.env
         editor = LspEditor(connection)
@@ -86,14 +90,16 @@ class Hub:
         connection.documents.listen(lambda happening, uri: self._document_changed(connection, happening, uri))
         if not connection.client.options.get("terminal"):
             self.reviews.editors.append(editor)
-            self._watchers[connection] = watcher
-            connection.documents.listen(watcher.document)
+            self._watchers[connection] = watchers
+            for watcher in watchers:
+                connection.documents.listen(watcher.document)
+            # Not before the client has the answer to its first request.
+            asyncio.get_running_loop().call_soon(self._catch_up, connection)
 
     def closed(self, connection: Connection) -> None:
         """A client is gone."""
         editor = self._editors.pop(connection, None)
-        watcher = self._watchers.pop(connection, None)
-        if watcher is not None:
+        for watcher in self._watchers.pop(connection, ()):
             watcher.close()
         if editor in self.reviews.editors:
             self.reviews.editors.remove(editor)
@@ -112,10 +118,19 @@ class Hub:
             return None
         return await asyncio.to_thread(resources, run_directory(self.engine, session.id, run.number))
 
+    def _catch_up(self, connection: Connection) -> None:
+        for session in self.engine.whole.sessions.values():
+            for watcher in self._watchers.get(connection, ()):
+                watcher.session(session)
+
     def _session_changed(self, session: Session) -> None:
         self.seq += 1
-        for watcher in self._watchers.values():
-            watcher.session(session)
+        # What an agent is at changes all the time, and none of it is about hunks or requests.
+        happened = self._known.get(session.id) != session.seq
+        self._known[session.id] = session.seq
+        for watchers in self._watchers.values() if happened else ():
+            for watcher in watchers:
+                watcher.session(session)
         view: dict[str, Any] | None = None
         for connection in self.connections:
             if connection.client.wants("sessions"):
@@ -123,7 +138,7 @@ class Hub:
                 connection.notify("plait/didChangeSessions", {"seq": self.seq, "upsert": [view], "removed": []})
             if connection.client.wants("status"):
                 connection.notify("plait/didChangeStatus", self._status())
-            if connection.client.wants("hunks"):
+            if connection.client.wants("hunks") and happened:
                 for document in connection.documents:
                     if _concerns(session, document.path):
                         connection.notify("plait/didChangeHunks", {"uri": document.uri, "seq": self.seq})

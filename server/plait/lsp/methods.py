@@ -5,32 +5,26 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
-import shutil
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from plait.agents.registry import ADAPTERS
 from plait.core.sessions import LIVE, Session, State
 from plait.core.unified import unified
 from plait.engine import control, launch, views
 from plait.engine.approvals import Approvals
-from plait.engine.perform import run_directory
 from plait.engine.review import Located, Result, relative, waits
 from plait.errors import PlaitError, UsageError
 from plait.git import repo as repos
+from plait.lsp import agents, talking
 from plait.lsp import models as m
 from plait.lsp.connection import Connection
 from plait.lsp.hub import Hub
 from plait.lsp.placing import hunk_view, hunks_in_document
+from plait.lsp.requests import environment_of, hub_of, key_of, place_of
 from plait.lsp.tables import Method
-from plait.supervisor import runs
 
 View = dict[str, Any]
-
-POLL_S = 0.05
-"""How often a growing output is looked at while somebody waits for more of it."""
 
 
 async def run(connection: Connection, params: m.Run) -> View:
@@ -191,33 +185,6 @@ async def file_content(connection: Connection, params: m.FileContent) -> View:
     return {"text": data.decode("utf-8", "replace"), "exists": content is not None, "binary": change.binary}
 
 
-async def output(connection: Connection, params: m.Output) -> View:
-    """Bytes of what a run wrote; with `waitS` the answer comes when there are some, or the run is over."""
-    hub = hub_of(connection)
-    known = hub.session(params.session)
-    number = params.run or next((run.number for run in reversed(known.runs) if run.kind == "agent"), None)
-    if number is None:
-        return {"run": None, "offset": 0, "next": 0, "data": "", "ended": known.state not in (State.QUEUED, *LIVE)}
-    directory = run_directory(hub.engine, known.id, number)
-    deadline = time.monotonic() + params.wait_s
-    offset = params.offset if params.tail is None else max(0, _length(directory) - params.tail)
-    while True:
-        # Whether it is over is asked first: what is written before the end is then read with it.
-        ended = all(run.ended is not None for run in hub.engine.session(known.id).runs if run.number == number)
-        data = await asyncio.to_thread(runs.read_output, directory, offset, params.limit)
-        if data or ended or time.monotonic() >= deadline:
-            break
-        await asyncio.sleep(POLL_S)
-    end = offset + len(data)
-    return {
-        "run": number,
-        "offset": offset,
-        "next": end,
-        "data": base64.b64encode(data).decode(),
-        "ended": ended and len(data) < params.limit,
-    }
-
-
 async def accept(connection: Connection, params: m.Verdict) -> View:
     hub = hub_of(connection)
     known = hub.session(params.session)
@@ -239,10 +206,6 @@ async def reject(connection: Connection, params: m.Verdict) -> View:
 async def stop(connection: Connection, params: m.OfSession) -> View:
     hub = hub_of(connection)
     return views.session_view(hub.engine, await control.stop(hub.engine, hub.session(params.session).id))
-
-
-async def say(connection: Connection, params: m.Say) -> View:
-    return await resume(connection, m.Resume(session=params.session, message=params.text, env=params.env))
 
 
 async def resume(connection: Connection, params: m.Resume) -> View:
@@ -285,23 +248,6 @@ async def clean(connection: Connection, params: m.Clean) -> View:
         "purged": [{"session": session, "bytes": size} for session, size in done.purged],
         "kept": [{"session": session, "bytes": size, "reason": reason} for session, size, reason in done.kept],
         "dryRun": params.dry_run,
-    }
-
-
-async def agents(connection: Connection, _params: m.Nothing) -> View:
-    hub = hub_of(connection)
-    path = environment_of(connection, None).get("PATH", os.defpath)
-    return {
-        "agents": [
-            {
-                "name": name,
-                "kind": agent.kind,
-                "command": list(agent.command),
-                "supported": agent.kind in ADAPTERS,
-                "path": shutil.which(agent.command[0], path=path) if agent.command else None,
-            }
-            for name, agent in sorted(hub.engine.config().agents.items())
-        ]
     }
 
 
@@ -364,58 +310,27 @@ METHODS = (
     Method("plait/hunks", hunks, m.Hunks, summary="The hunks in a document or of a session, where they lie now."),
     Method("plait/diff", diff, m.Diff, summary="Base to the session's tree, as a patch."),
     Method("plait/fileContent", file_content, m.FileContent, summary="A file of a session as text."),
-    Method("plait/output", output, m.Output, summary="The bytes that a run wrote."),
+    Method("plait/output", talking.output, m.Output, summary="The bytes that a run wrote."),
+    Method("plait/input", talking.type_in, m.Input, mutates=True, summary="Type into the terminal of an agent."),
     Method("plait/accept", accept, m.Verdict, mutates=True, summary="Put hunks into the user's text."),
     Method("plait/revert", revert, m.Verdict, mutates=True, summary="Take accepted hunks out again."),
     Method("plait/reject", reject, m.Verdict, mutates=True, summary="Note that hunks are not wanted."),
     Method("plait/stop", stop, m.OfSession, mutates=True, summary="End a session's process."),
-    Method("plait/say", say, m.Say, mutates=True, summary="Go on with a message."),
+    Method("plait/log", talking.log, m.Log, summary="The conversation with the agent, for people to read."),
+    Method("plait/say", talking.say, m.Say, mutates=True, summary="Tell the agent something."),
+    Method("plait/answer", talking.answer, m.Answer, mutates=True, summary="Answer what an agent asks."),
     Method("plait/resume", resume, m.Resume, mutates=True, summary="Go on in the session's worktree."),
     Method("plait/retry", retry, m.Retry, mutates=True, summary="Start the task over in a new session."),
     Method("plait/merge", merge, m.Merge, mutates=True, summary="Bring the session's work into a branch."),
     Method("plait/trash", trash, m.OfSession, mutates=True, summary="Move the worktree to the trash."),
     Method("plait/restore", restore, m.OfSession, mutates=True, summary="Bring it back from the trash."),
     Method("plait/clean", clean, m.Clean, mutates=True, summary="Trash what is finished; empty the trash if asked."),
-    Method("plait/agents", agents, m.Nothing, summary="The configured agents."),
+    Method("plait/agents", agents.agents, m.Agents, summary="The agents, installed or not, and what each can do."),
     Method("plait/setup", setup, m.Setup, summary="What a repository asks to run in new worktrees."),
     Method("plait/approve", approve, m.Approve, mutates=True, summary="Allow a repository's commands as they are."),
     Method("plait/approvals", approvals, m.Nothing, summary="What was allowed so far."),
     Method("plait/revoke", revoke, m.Revoke, mutates=True, summary="Take an approval back."),
 )
-
-
-def hub_of(connection: Connection) -> Hub:
-    hub = connection.engine
-    assert isinstance(hub, Hub)
-    return hub
-
-
-def environment_of(connection: Connection, given: Mapping[str, str] | None) -> Mapping[str, str]:
-    """The environment that the client passes on: with the request, or by the proxy when it connected."""
-    if given is not None:
-        return given
-    forwarder = connection.client.forwarder
-    return forwarder.env if forwarder else {}
-
-
-def place_of(connection: Connection, path: str | None) -> Path:
-    """The path that was named, or else where the client is. Raises UsageError."""
-    if path is not None:
-        return Path(path)
-    folders = connection.client.folders
-    if folders:
-        from pygls.uris import to_fs_path
-
-        return Path(to_fs_path(folders[0]) or "/")
-    if connection.client.forwarder and connection.client.forwarder.cwd:
-        return Path(connection.client.forwarder.cwd)
-    raise UsageError("Which repository?", "Give its path.")
-
-
-async def key_of(path: str | None) -> str | None:
-    if path is None:
-        return None
-    return (await asyncio.to_thread(repos.find, Path(path))).key
 
 
 async def _located(hub: Hub, session: Session) -> list[Located]:
@@ -441,13 +356,6 @@ def _result_view(result: Result) -> View:
         "files": result.files,
         "inEditor": result.in_editor,
     }
-
-
-def _length(directory: Path) -> int:
-    try:
-        return (directory / "output.log").stat().st_size
-    except OSError:
-        return 0
 
 
 def _below(path: str, wanted: set[str]) -> bool:

@@ -99,6 +99,38 @@ class Output(Params):
     wait_s: Annotated[float, Field(ge=0, le=60)] = 0
 
 
+class Input(Params):
+    """Keys for the program in the session's terminal, the size of its screen, or both."""
+
+    session: str
+    data: Annotated[str, Field(max_length=1 << 20)] | None = None
+    """In base64."""
+    rows: Annotated[int, Field(ge=1, le=1000)] | None = None
+    columns: Annotated[int, Field(ge=1, le=1000)] | None = None
+
+
+class Log(Params):
+    session: str
+    run: int | None = None
+    """The newest agent run if it is left out."""
+    after: Annotated[int, Field(ge=0)] = 0
+    """What was `next` in the last answer: only what changed since is told."""
+    wait_s: Annotated[float, Field(ge=0, le=60)] = 0
+
+
+class Answer(Params):
+    """By a decision of ours, by the agent's own option, or with answers to its questions by their ids."""
+
+    session: str
+    request: str | None = None
+    """The only one that waits, if it is left out."""
+    decision: Literal["allow", "always", "deny"] | None = None
+    option: str | None = None
+    text: str = ""
+    """Goes along with a refusal, or answers a single question."""
+    answers: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+
+
 class Verdict(Params):
     """Hunks by id, files by path, or all of the session."""
 
@@ -106,6 +138,10 @@ class Verdict(Params):
     paths: tuple[str, ...] = ()
     hunks: tuple[str, ...] = ()
     why: str | None = None
+
+
+class Agents(Params):
+    env: dict[str, str] | None = None
 
 
 class Say(Params):

@@ -5,11 +5,13 @@ from __future__ import annotations
 from lsprotocol import types as t
 
 from plait.lsp import standard
+from plait.lsp.asking import Asker
 from plait.lsp.commands import COMMANDS
 from plait.lsp.connection import Connection
 from plait.lsp.hub import Hub
-from plait.lsp.methods import METHODS, hub_of
+from plait.lsp.methods import METHODS
 from plait.lsp.publishing import Publisher
+from plait.lsp.requests import hub_of
 from plait.lsp.tables import Features, Method
 
 ACTION_KINDS = (
@@ -33,7 +35,7 @@ STANDARD = (
 
 def _opened(connection: Connection) -> None:
     hub = hub_of(connection)
-    hub.opened(connection, Publisher(hub, connection))
+    hub.opened(connection, Publisher(hub, connection), Asker(hub, connection))
 
 
 def _closed(connection: Connection) -> None:
