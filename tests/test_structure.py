@@ -60,8 +60,14 @@ def test_nothing_speaks_to_a_network() -> None:
         "urllib3",
     }
     package = Path(plait.__file__).parent
+    # They speak with a server that they have started themselves, on this machine.
+    local = {package / "agents" / "programs" / name for name in ("opencode_host.py", "opencode_bridge.py")}
     for path in package.rglob("*.py"):
         tree = ast.parse(path.read_text())
+        if path in local:
+            hosts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+            assert not {host for host in hosts if isinstance(host, str) and "://" in host} - {"http://127.0.0.1:", "file://"}, path
+            continue
         imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
         imported |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
         assert not {name for name in imported if name in clients or name.split(".")[0] in clients}, path

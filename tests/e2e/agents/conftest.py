@@ -158,5 +158,6 @@ def at_work(
     top = make_repo(tmp_path, {"a.txt": LINES})
     with installed(tmp_path / "plait", config=CONFIG + configured(agent, permission)) as plait:
         made = Installation(agent, models, plait, plait.connect(), top, tmp_path / "user", scenario)
+        models.put(scenario, Scenario([list(HELLO)]))
         yield made
         models.release(scenario)
