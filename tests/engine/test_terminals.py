@@ -27,6 +27,8 @@ from tests.support.processes import eventually_async, kill_supervisor, record
 from tests.support.repo import make_repo
 from tests.support.screen_agent import install
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass
 class Stand:
@@ -167,7 +169,7 @@ async def test_it_outlives_its_supervisor_and_what_it_does_then_is_kept(stand: S
         for number in range(2):
             before = record(directory)["pid"]
             await asyncio.to_thread(kill_supervisor, directory)
-            await eventually_async(lambda before=before: record(directory)["pid"] != before)
+            await taken_over(directory, before)
             await talk.say(running, stand.session, f"after {number}", {})
             session = await stand.idle_after(running, f"did after {number}")
             assert record(directory)["agent_pid"] == agent
@@ -175,6 +177,11 @@ async def test_it_outlives_its_supervisor_and_what_it_does_then_is_kept(stand: S
         session = await stand.stopped(running)
         assert session.state is State.READY
         assert running.terminals.master(directory) is None
+
+
+async def taken_over(directory: Path, before: int) -> None:
+    """Wait until another supervisor than that one has the run."""
+    await eventually_async(lambda: record(directory)["pid"] != before)
 
 
 async def test_it_is_taken_up_again_in_a_new_process_under_its_own_name(stand: Stand) -> None:

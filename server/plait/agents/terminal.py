@@ -6,6 +6,7 @@ other programs it is known when they end, and how.
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -109,7 +110,8 @@ class Hooked:
         """The request that stands for its waiting for a message."""
         self._open: dict[str, str] = {}
         """What it waits for the user to decide: the request's name, and the tool's."""
-        self._tools: dict[str, tuple[str, dict[str, Any]]] = {}
+        self._tools: dict[str, tuple[str, str]] = {}
+        """Those in use, each with its name and its input."""
         self._queue: deque[Say] = deque()
         self._typed: list[Say] = []
         """Messages that were typed in and that it has not taken up yet."""
@@ -143,7 +145,7 @@ class Hooked:
         """By the last turn where hooks tell of turns, else by the exit status."""
         finished = not self._working and self._stop == "end_turn"
         waiting = bool(self._queue or self._typed)
-        if end.reason == "stopped" and finished and not waiting:
+        if finished and not waiting and end.reason in ("stopped", "supervisor-lost"):
             return Outcome(True, "Done.")
         special = stopped_or_lost(end)
         if special is not None:
@@ -270,14 +272,15 @@ class Hooked:
         settled = self._withdrawn() if self._flavour != "claude" else []
         name, given = text(told, "tool_name"), mapping(told, "tool_input")
         began = tool_began(text(told, "tool_use_id") or self._next("tool"), name, given, text(told, "agent_type"))
-        self._tools[began.id] = (name, given)
+        self._tools[began.id] = (name, began.input.strip())
         return [*settled, *self._goes_on(), began]
 
     def _asked(self, told: dict[str, Any]) -> list[Effect]:
         name, given = text(told, "tool_name"), mapping(told, "tool_input")
-        same = (tool for tool, known in reversed(self._tools.items()) if known == (name, given))
+        shown = tool_began("", name, given, text(told, "agent_type"))
+        wanted = (name, shown.input.strip())
+        same = (tool for tool, known in reversed(self._tools.items()) if known == wanted)
         used = text(told, "tool_use_id") or next(same, None)
-        shown = tool_began(used or "", name, given, text(told, "agent_type"))
         request = self._next("permission")
         effects = self._goes_on()
         self._open[request] = used or ""
@@ -375,9 +378,12 @@ def _with_prompt(arguments: Sequence[str]) -> tuple[str, ...]:
 
 def _typing(name: str, words: str) -> Write:
     """The words as a terminal pastes them, which keeps their lines together, and Enter."""
-    plain = "".join(one for one in clean(words) if one in "\n\t" or (one.isprintable() and one != "\x7f"))
-    pasted = plain.strip().replace("\n", "\r").encode("utf-8", "replace")
+    pasted = _CONTROLS.sub("", clean(words)).strip().replace("\n", "\r").encode("utf-8", "replace")
     return Write(name, b"\x1b[200~" + pasted + b"\x1b[201~\r")
+
+
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""What a terminal takes for keys: all but tabs and the ends of lines."""
 
 
 def _output(response: object) -> object:

@@ -24,6 +24,8 @@ from plait.rpc import Caller
 TAIL_BYTES = 64 << 10
 """So much of what was put on the screen is put there again; the program then draws the rest anew."""
 PATIENCE_S = 20.0
+RECORDED_S = 5.0
+"""How long it is waited for what the agent left to be recorded."""
 PIECE_BYTES = 4096
 
 DETACH = (b"\x1c", b"\x1b[92;5u", b"\x1b[27;5;92~")
@@ -60,8 +62,8 @@ def attach(session: Session) -> None:
         ended = _attached(caller, known["id"])
     if ended:
         with client.connect() as caller:
-            now = caller.request("plait/session", {"session": known["id"]})
-        screen.note(f"{now['short']}  The agent has ended. ({now['state']})")
+            rested = caller.request("plait/wait", {"sessions": [known["id"]], "timeoutS": RECORDED_S})
+        screen.note(f"{known['short']}  The agent has ended. ({rested['sessions'][0]['state']})")
     else:
         screen.note(f"{known['short']}  Left; `plait attach {known['short']}` comes back.")
 
@@ -189,12 +191,17 @@ def _carried(typing: Typing, shown: Shown, receive: int) -> bool:
                 return False
         if keyboard in ready:
             data = os.read(keyboard, PIECE_BYTES)
-            found = [place for place in (data.find(key) for key in DETACH) if place >= 0]
-            kept = data[: min(found)] if found else data
+            kept = until_left(data)
             if kept:
                 typing.keys(kept)
-            if found or not data:
+            if kept != data or not data:
                 return False
+
+
+def until_left(data: bytes) -> bytes:
+    """The keys before the one that leaves."""
+    found = [place for place in (data.find(key) for key in DETACH) if place >= 0]
+    return data[: min(found)] if found else data
 
 
 def modes(output: bytes) -> bytes:

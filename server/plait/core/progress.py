@@ -9,8 +9,8 @@ from typing import assert_never
 from plait.core import reports as r
 from plait.core.usage import Tally
 
-LONGEST_ACTIVITY = 120
-"""Characters of the one line that says what an agent does."""
+LONGEST_ACTIVITY = 600
+"""Characters of the one line that says what an agent does, in which whole paths may stand."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,17 @@ def is_kept(progress: Progress, report: r.Report) -> bool:
     if isinstance(report, r.Limit):
         return _stand(progress.limits.get(report.account)) != _stand(report)
     return isinstance(report, r.Began | r.Asked | r.Withdrawn | r.Trouble | r.Delivered | r.TurnEnded)
+
+
+def name_of(report: r.Report) -> str:
+    """What a kept report is about: the same report has the same name when it is derived again from the output."""
+    match report:
+        case r.Asked() | r.Withdrawn() | r.Delivered():
+            return f"{report.type} {report.id}"
+        case r.Limit():
+            return f"{report.type} {report.account}"
+        case _:
+            return report.type
 
 
 def doing_of(tool: r.ToolBegan) -> str:

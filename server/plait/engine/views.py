@@ -136,7 +136,12 @@ def _progress(engine: Engine, session: Session) -> Progress:
 def _activity(engine: Engine, session: Session) -> str:
     """What the agent is at now, in a line; empty when it is not at work."""
     doing = _progress(engine, session).activity if session.state in LIVE else ""
-    return within(session.spec.worktree, doing)
+    shown = within(session.spec.worktree, doing)
+    return shown if len(shown) <= LONGEST_SHOWN else f"{shown[: LONGEST_SHOWN - 1]}…"
+
+
+LONGEST_SHOWN = 120
+"""Characters of an activity in a view."""
 
 
 def within(worktree: str, text: str) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,8 +64,15 @@ class Stand:
         assert session.requests, self.story()
         return session
 
-    async def press(self, keys: bytes) -> None:
-        await self.engine.terminals.type_in(self.directory, keys)
+    async def allow(self, asked: r.Asked) -> None:
+        """Say yes on the screen, until that is heard: the hook tells of a question before the screen takes keys."""
+        deadline = time.monotonic() + 30
+        while asked.id in self.engine.session(self.session).requests:
+            assert time.monotonic() < deadline, self.story()
+            await self.engine.terminals.type_in(self.directory, ALLOW[self.name])
+            with suppress(TimeoutError):
+                async with asyncio.timeout(2):
+                    await self.engine.until(lambda whole: asked.id not in whole.sessions[self.session].requests)
 
     @property
     def directory(self) -> Path:
@@ -114,7 +122,9 @@ def trust(name: str, home: Path, top: Path) -> None:
     else:
         config = home / ".codex/config.toml"
         # It would begin by praising its newest model.
-        said = f'[projects."{top}"]\ntrust_level = "trusted"\n[notice.model_migrations]\n"{CODEX_MODEL}" = "gpt-6-sol"\n'
+        said = (
+            f'[projects."{top}"]\ntrust_level = "trusted"\n[notice.model_migrations]\n"{CODEX_MODEL}" = "gpt-6-sol"\n'
+        )
         config.write_text(f"{config.read_text()}\n{said}")
 
 
@@ -127,14 +137,14 @@ async def test_a_conversation_in_a_terminal(
         assert asked.kind == "permission"
         with pytest.raises(UsageError, match="terminal"):
             await talk.answer(stand.engine, stand.session, talk.Reply(decision="allow"))
-        await stand.press(ALLOW[name])
+        await stand.allow(asked)
         session = await stand.idle()
         assert (Path(session.spec.worktree) / "notes.txt").read_text() == "one\n"
         await talk.say(stand.engine, stand.session, "Now more.txt\nplease", {})
         asked = await stand.asks()
         assert not stand.engine.session(stand.session).undelivered
         await talk.say(stand.engine, stand.session, "And then?", {})
-        await stand.press(ALLOW[name])
+        await stand.allow(asked)
         session = await stand.until(lambda one: one.conclusion == "That was all." and one.state is State.NEEDS_INPUT)
         page = await Transcripts(stand.engine).read(session, 1, 0)
         told = [entry["text"] for entry in page.entries if entry["kind"] in ("user", "message")]

@@ -4,7 +4,6 @@ Run as `python -I -S hook.py [JSON]`; without an argument the JSON comes on the 
 file. It says nothing and always succeeds: a hook that fails or speaks would be heard by the agent.
 """
 
-
 from __future__ import annotations
 
 import json
@@ -22,6 +21,9 @@ def main() -> None:
     if not place:
         return
     found = json.loads(given)
+    if isinstance(found, dict):
+        # What a batch of tools gave back was told tool by tool already.
+        found.pop("tool_calls", None)
     if len(given) > LONGEST and isinstance(found, dict):
         found = {name: value for name, value in found.items() if len(str(value)) < 1000}
     # One write to a file that is opened for appending: reports of hooks that run at once do not mix.
