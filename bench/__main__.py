@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import sys
 
-from bench import memory, review, startup, worktrees
+from bench import conflicts, freshness, memory, review, startup, worktrees
 
-ALL = {"startup": startup.main, "memory": memory.main, "worktrees": worktrees.main, "review": review.main}
+ALL = {
+    "startup": startup.main,
+    "memory": memory.main,
+    "worktrees": worktrees.main,
+    "review": review.main,
+    "conflicts": conflicts.main,
+    "freshness": freshness.main,
+}
 
 for name in sys.argv[1:] or ALL:
     print(f"{name}:", flush=True)

@@ -66,7 +66,10 @@ def test_nothing_speaks_to_a_network() -> None:
         tree = ast.parse(path.read_text())
         if path in local:
             hosts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
-            assert not {host for host in hosts if isinstance(host, str) and "://" in host} - {"http://127.0.0.1:", "file://"}, path
+            assert not {host for host in hosts if isinstance(host, str) and "://" in host} - {
+                "http://127.0.0.1:",
+                "file://",
+            }, path
             continue
         imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
         imported |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}

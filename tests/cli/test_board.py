@@ -47,6 +47,7 @@ def asked(name: str = "r1", **more: object) -> dict[str, Any]:
         "reason": "It must be built.",
         "diffs": [],
         "options": [{"id": one, "label": label, "kind": kind} for one, label, kind in options],
+        "run": 1,
         "questions": [],
         **more,
     }
@@ -141,7 +142,7 @@ def test_a_key_answers_only_the_request_that_has_been_seen(monkeypatch: pytest.M
     now += 1
     reply = panel.pressed("a")
     assert reply is not None
-    assert reply.params == {"session": "id2", "request": "r2", "decision": "allow"}
+    assert reply.params == {"session": "id2", "request": "r2", "run": 1, "decision": "allow"}
     panel.update(sessions[:1])
     assert panel.session == "id1"
     assert panel.pressed("d") is None, "the key was meant for the other one"

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from plait.core import events as e
 from plait.core import plan
+from plait.core import reports as r
 from plait.core.admission import Decision
 from plait.core.state import Whole
 from tests.support.histories import AGENT_RUN, DONE, EVENTS, PREPARED, READY, created, history, snapshotted
@@ -42,6 +43,31 @@ def test_set_up_runs_before_the_agent_and_once() -> None:
 
 def test_a_stop_reaches_the_running_process() -> None:
     assert due(*READY[:3], e.StopAsked()) == [plan.Attend("s", 1), plan.Stop("s", 1)]
+
+
+def test_comments_are_sent_when_the_agent_rests_and_not_before() -> None:
+    said = e.Commented(id="c", path="a", text="Why?")
+    assert due(*READY[:3], said, e.SendAsked()) == [plan.Attend("s", 1)]
+    assert due(*READY[:4], said, e.SendAsked()) == [plan.Record("s")]
+    assert due(*READY, said) == [], "never by itself"
+    assert due(*READY, said, e.SendAsked()) == [plan.Send("s")]
+    assert due(*READY, said, e.SendAsked(), e.CommentsSent(ids=("c",))) == []
+    assert due(*READY, said, e.SendAsked(), e.SendFailed(why="no")) == []
+    assert due(*READY[:3], said, e.SendAsked(), e.StopAsked())[1:] == [plan.Stop("s", 1)]
+    trashed = (e.TrashAsked(), e.Trashed(place="/t"), e.Restored())
+    assert due(*READY, said, e.SendAsked(), *trashed) == [], "a restored session starts nothing"
+
+
+def test_a_program_in_a_terminal_is_told_when_it_waits_for_its_user() -> None:
+    spec = created(agent=e.AgentRef(name="claude", kind="terminal", command=("claude",)))
+    begun = (*READY[:3], e.Commented(id="c", path="a", text="Why?"), e.SendAsked())
+    asked = r.Asked(id="r", kind="question", title="What next?")
+    assert due(*begun, spec=spec) == [plan.Attend("s", 1)]
+    waits = e.Reported(run=1, report=asked)
+    assert due(*begun, waits, spec=spec) == [plan.Attend("s", 1), plan.Send("s")]
+    permission = e.Reported(run=1, report=asked.model_copy(update={"kind": "permission"}))
+    assert due(*begun, permission, spec=spec) == [plan.Attend("s", 1)], "nothing is typed into a permission prompt"
+    assert due(*begun, waits) == [plan.Attend("s", 1)], "others are in the middle of a turn"
 
 
 def test_a_stop_before_the_first_process_halts_the_start() -> None:

@@ -41,14 +41,15 @@ def test_hunks_show_up_as_diagnostics_and_leave_when_they_are_settled(plait: Pla
 
     editor.type(uri, "typed\n" + LINES)
     assert told_at(editor, uri, [4, 31])
-    accept, reject = actions(editor, uri, 4)
+    accept, reject, comment = actions(editor, uri, 4)
     assert (accept["kind"], reject["kind"]) == ("quickfix.plait.accept", "quickfix.plait.reject")
+    assert comment["kind"] == "quickfix.plait.comment"
     assert "isPreferred" not in accept
     editor.execute(accept["command"]["command"], **accept["command"]["arguments"][0])
     assert editor.texts[uri] == "typed\n" + LINES.replace("line 3\n", "LINE 3\n")
     assert told_at(editor, uri, [31])
 
-    _, reject = actions(editor, uri, 31)
+    _, reject, _ = actions(editor, uri, 31)
     editor.execute(reject["command"]["command"], **reject["command"]["arguments"][0])
     assert told(editor, uri, 0) == []
 
@@ -66,7 +67,7 @@ def test_a_conflict_is_a_warning_that_cannot_be_accepted(plait: Plait, editor: E
     ready(plait, editor.caller, top, "sed -i 's/line 3$/LINE 3/' a.txt")
     (conflict,) = told(editor, uri, 1)
     assert (conflict["code"], conflict["severity"]) == ("conflict", 2)
-    accept, reject = actions(editor, uri, 3)
+    accept, reject, _ = actions(editor, uri, 3)
     assert "You changed the lines" in accept["disabled"]["reason"]
     assert "command" not in accept
     assert reject["command"]["command"] == "plait.hunk.reject"
@@ -77,6 +78,8 @@ def test_whole_files_are_offered_only_when_asked_for(plait: Plait, editor: Edito
     uri = editor.open(top / "a.txt")
     assert actions(editor, uri, 10) == []
     assert actions(editor, uri, 3, ["source.fixAll"]) == []
+    (only,) = actions(editor, uri, 3, ["quickfix.plait.reject"])
+    assert only["kind"] == "quickfix.plait.reject"
     accept, _ = actions(editor, uri, 10, ["source"])
     assert (accept["kind"], accept["title"].split(" (")[0]) == ("source.plait.acceptFile", "Accept all 2 hunks here")
     editor.execute(accept["command"]["command"], **accept["command"]["arguments"][0])

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from plait.core.conflicts import Collision
 from plait.errors import GitError
-from plait.git.merges import is_ancestor, merge_base, merge_trees
+from plait.git.merges import collisions, is_ancestor, merge_base, merge_trees
 from plait.git.shadow import Shadow
 from plait.git.trees import commit as make_commit
 from plait.git.trees import entries, snapshot
@@ -85,3 +86,38 @@ def test_histories_with_nothing_in_common_are_an_answer(shaded: Shadow, top: Pat
     assert merge_base(shaded, main, apart) is None
     with pytest.raises(GitError, match="unrelated histories"):
         merge_trees(shaded, main, apart)
+
+
+def test_many_pairs_are_merged_at_once_as_each_would_be_alone(
+    shaded: Shadow, top: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tips = [
+        side(top, "one", {"a.txt": "ONE\ntwo\nthree\n", "new\nline": "1\n"}),
+        side(top, "other", {"a.txt": "one\ntwo\nthree\n", "src/b.py": "print('B')\n", "x": "1\n"}),
+        side(top, "third", {"a.txt": "Eins\ntwo\nthree\n", "new\nline": "2\n", "x/y": "2\n"}),
+    ]
+    pairs = [(one, other) for one in tips for other in tips if one != other]
+    before = manifest(top / ".git", times=False)
+    place = tmp_path / "scratch"
+    place.mkdir()
+    together = collisions(shaded, pairs, place)
+    contents = (Collision("contents", ("a.txt",)), Collision("contents", ("new\nline",)))
+    assert together[:3] == [(), contents, ()]
+    assert together[3] == (Collision("file/directory", ("x",)),)
+    assert together == [found for pair in pairs for found in collisions(shaded, [pair], place)]
+    monkeypatch.setattr("plait.git.merges.version", lambda: (2, 38, 1))
+    assert collisions(shaded, pairs, place) == together
+    assert manifest(top / ".git", times=False) == before
+
+
+def test_a_pair_that_cannot_be_merged_spoils_no_other(shaded: Shadow, top: Path, tmp_path: Path) -> None:
+    one, other = side(top, "one", {"a.txt": "1\n"}), side(top, "other", {"a.txt": "2\n"})
+    run_git(top, "switch", "--quiet", "--orphan", "apart")
+    apart = commit(top, "apart")
+    run_git(top, "switch", "--quiet", "main")
+    place = tmp_path / "scratch"
+    place.mkdir()
+    first, error, last = collisions(shaded, [(one, other), (one, apart), (other, other)], place)
+    assert (first, last) == ((Collision("contents", ("a.txt",)),), ())
+    assert isinstance(error, GitError)
+    assert "unrelated histories" in str(error)

@@ -19,6 +19,7 @@ from plait.agents.adapter import (
     Job,
     Launch,
     Outcome,
+    SaveFile,
     Say,
     Write,
     stopped_or_lost,
@@ -72,6 +73,10 @@ class ChatterDriver:
                     return []
                 self._told.append(command.id)
                 return [self._write({"say": command.text, "id": command.id})]
+            case Answer() if command.text == "nonsense":
+                return [r.Remark(text="That is no answer; it still waits.")]
+            case Answer() if command.request not in self._waiting:
+                return []
             case Answer():
                 answer = self._write({"option": command.option, "answers": dict(command.answers)})
                 return [answer, *self._withdrawn()]
@@ -92,6 +97,12 @@ class ChatterDriver:
         match line:
             case {"began": str(name)}:
                 return [r.Began(agent_session=name)]
+            case {"got": "opening"}:
+                return [r.TurnBegan()]
+            case {"save": str(rest)}:
+                path, _, text = rest.partition(" ")
+                done, refused = self._write({"saved": True}), self._write({"saved": False})
+                return [SaveFile(path, text, done, refused)]
             case {"got": str(name)} if name in self._told:
                 self._told.remove(name)
                 return [r.Delivered(id=name)]

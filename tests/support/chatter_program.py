@@ -2,7 +2,7 @@
 
 A message is a list of orders separated by `;`: `write PATH TEXT`, `ask TITLE`, `question TEXT`, `use TOKENS`,
 `wait` (until another message comes), `spin` (until it is interrupted), `stay` (does not leave at the end of its
-input), `die STATUS`.
+input), `die STATUS`, `babble BYTES` (says so much in many lines), `save PATH TEXT` (has its client write a file).
 """
 
 from __future__ import annotations
@@ -54,6 +54,13 @@ def do(order: str) -> bool:
         while (heard := hear()) and "interrupt" not in heard:
             pass
         return False
+    elif verb == "babble":
+        for _ in range(int(rest) // 1000):
+            tell(message="x" * 980)
+    elif verb == "save":
+        tell(save=rest)
+        heard = hear()
+        tell(message=f"saved {heard}")
     elif verb == "stay":
         threading.Event().wait()
     elif verb == "die":

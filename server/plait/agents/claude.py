@@ -19,6 +19,8 @@ ENVIRONMENT: Mapping[str, str] = {
     "DISABLE_AUTOUPDATER": "1",
     # It says when it is idle: a result may be followed by a round that a background task's end starts.
     "CLAUDE_CODE_EMIT_SESSION_STATE_EVENTS": "1",
+    # The repository's instructions are read though its settings are not: see `launch`.
+    "CLAUDE_CODE_ADDITIONAL_DIRECTORIES_CLAUDE_MD": "1",
 }
 
 
@@ -28,12 +30,19 @@ class Claude:
     abilities = Abilities(steers=True, cost=True, limits=True)
 
     def launch(self, command: tuple[str, ...], job: Job) -> Launch:
-        """Its print mode, with messages and control requests as lines in both directions."""
+        """Its print mode, with messages and control requests as lines in both directions.
+
+        In that mode it runs the hooks and the MCP servers of a repository's `.claude` without asking whether the
+        repository is trusted, and a hook may allow everything; so only what the user has set up for himself counts,
+        unless he has allowed everything anyway.
+        """
         argv = [
             *(*command, "-p", "--verbose", "--replay-user-messages"),
             *("--input-format", "stream-json", "--output-format", "stream-json"),
             *("--permission-prompt-tool", "stdio", "--permission-mode", MODES[job.permission]),
         ]
+        if job.permission != "all":
+            argv += ["--setting-sources", "user", "--add-dir", job.worktree]
         if job.model:
             argv += ["--model", job.model]
         if job.resume:

@@ -147,7 +147,8 @@ def _go_through(caller: Caller, session: str | None, request: str | None, waitin
             return
         if params:
             try:
-                told = caller.request("plait/answer", {"session": one["id"], "request": asked["id"], **params})
+                about = {"session": one["id"], "request": asked["id"], "run": asked["run"]}
+                told = caller.request("plait/answer", {**about, **params})
             except PlaitError as error:
                 # It may have been answered elsewhere meanwhile; the others still wait.
                 screen.note(f"plait: {one_line(str(error))}")

@@ -92,7 +92,7 @@ class Panel:
             chosen = next((choice for choice in choices(asked) if choice.key == key), None)
             if chosen is not None and time.monotonic() - self._since >= GUARD_S:
                 self._answered.add((session["id"], asked["id"]))
-                params = {"session": session["id"], "request": asked["id"], **chosen.answer}
+                params = {"session": session["id"], "request": asked["id"], "run": asked["run"], **chosen.answer}
                 return Reply(params, f"{session['short']}: {one_line(chosen.label)}")
         return None
 

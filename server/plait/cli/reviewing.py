@@ -9,12 +9,18 @@ import typer
 from plait.cli import client, screen
 from plait.cli.options import AsJson, Directory, Files, Hunks, Session
 from plait.cli.text import count, one_line, safe, span
-from plait.errors import NothingToDo
+from plait.errors import NothingToDo, UsageError
 
 View = dict[str, Any]
 
 
 def review(
+    session: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="Only this session; needs --file.", show_default=False)
+    ] = None,
+    file: Annotated[
+        bool, typer.Option("--file", help="As a document: comments that you write into it reach the agent.")
+    ] = False,
     next_: Annotated[
         bool, typer.Option("--next", "-n", help="The next hunk; at a terminal, ask hunk by hunk.")
     ] = False,
@@ -23,6 +29,9 @@ def review(
     directory: Directory = None,
 ) -> None:
     """Show what waits for your review, or go through it hunk by hunk."""
+    if session is not None or file:
+        _file(session, file, as_json)
+        return
     path = None if everywhere or client.checkout() is None else client.here()
     if next_ and not as_json and screen.on_terminal() and screen.can_ask():
         from plait.cli.hunkwise import go_through
@@ -38,6 +47,20 @@ def review(
         _show(queue)
     else:
         raise NothingToDo("Nothing waits for your review.")
+
+
+def _file(session: str | None, file: bool, as_json: bool) -> None:
+    """Where the review of a session lies as a document."""
+    if session is None or not file:
+        raise UsageError(
+            "A document is the review of one session.", "`plait review ID --file`; without both, all is shown."
+        )
+    answer = client.request("plait/reviewFile", session=session)
+    if as_json:
+        screen.put_json(answer)
+    else:
+        screen.put(safe(answer["path"]))
+        screen.note("Comments that you write into it count once your editor has told of the save, or with this again.")
 
 
 def accept(session: Session, file: Files = None, hunk: Hunks = None, as_json: AsJson = False) -> None:

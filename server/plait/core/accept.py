@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from plait.core.alignment import Placed
@@ -149,6 +149,22 @@ def path_without(change: FileChange, rejected: Iterable[str]) -> str:
     if change.old_path is not None and any(h.kind == "rename" and h.id in left_out for h in change.hunks):
         return change.old_path
     return change.path
+
+
+def taken_back(changes: Iterable[FileChange], rejected: Collection[str]) -> dict[str, Content | None]:
+    """What differs from the agent's tree when the rejected hunks are left out of it: a path that is None is gone."""
+    found: dict[str, Content | None] = {}
+    for change in changes:
+        left_out = {hunk.id for hunk in change.hunks} & frozenset(rejected)
+        if not left_out:
+            continue
+        found[change.path] = None
+        content = without(change, left_out)
+        if content is not None:
+            found[path_without(change, left_out)] = content
+        elif change.old_path is not None:
+            found[change.old_path] = None
+    return found
 
 
 def edited(rows: Sequence[bytes], edits: Sequence[TextEdit]) -> list[bytes]:

@@ -20,6 +20,8 @@ VERSION = 1
 
 RunKind = Literal["setup", "agent", "teardown"]
 VerdictKind = Literal["accepted", "rejected", "cleared"]
+Side = Literal["agent", "base", "user"]
+"""Whose text a row is counted in."""
 FinishKind = Literal["merge", "squash", "rebase"]
 AgentKind = Literal["command", "claude", "codex", "codex-exec", "opencode", "aider", "acp", "terminal"]
 PermissionMode = Literal["ask", "edits", "all"]
@@ -115,6 +117,8 @@ class RunStarted(Value):
     run: int
     kind: RunKind
     message: str | None = None
+    permission: PermissionMode | None = None
+    """What an agent may do unasked in this run; none: what the session was created with."""
 
 
 class RunEnded(Value):
@@ -134,6 +138,8 @@ class RunEnded(Value):
     """What the run used, as far as the agent told."""
     thread: Spent | None = None
     """What the whole conversation had used by then, for agents that count so."""
+    heard: bool = True
+    """Whether the agent took up what it was told at the start; if not, the next run tells it again."""
 
 
 KeptReport = Annotated[
@@ -185,8 +191,16 @@ class Answered(Value):
     """Where it was answered: the client's name."""
 
 
+class Interrupted(Value):
+    """The agent was asked to end its turn; `offset` as for Said."""
+
+    type: Literal["interrupted"] = "interrupted"
+    run: int
+    offset: int = 0
+
+
 class FileSaved(Value):
-    """A file was written on behalf of the agent; `write` is the id of the answer to it."""
+    """A file was, or could not be, written on behalf of the agent; `write` is the id of the answer to it."""
 
     type: Literal["file_saved"] = "file_saved"
     run: int
@@ -263,6 +277,49 @@ class Decided(Value):
     path: str
     verdict: VerdictKind
     why: str | None = None
+
+
+class Commented(Value):
+    """The user said something about a change, for the agent to be told later."""
+
+    type: Literal["commented"] = "commented"
+    id: str
+    path: str
+    hunk: str | None = None
+    line: int | None = None
+    """A row of the text on `side`, counted from 0; none: the file as a whole."""
+    side: Side = "agent"
+    quote: tuple[str, ...] = ()
+    """What was commented on, as it was then."""
+    text: str
+
+
+class CommentRemoved(Value):
+    """The user took a comment back."""
+
+    type: Literal["comment_removed"] = "comment_removed"
+    id: str
+
+
+class SendAsked(Value):
+    """The user wants the agent to be told the comments and rejections as soon as it rests."""
+
+    type: Literal["send_asked"] = "send_asked"
+
+
+class CommentsSent(Value):
+    """The agent is told these comments, and of these rejected hunks, with what happens next in the history."""
+
+    type: Literal["comments_sent"] = "comments_sent"
+    ids: tuple[str, ...]
+    rejected: tuple[str, ...] = ()
+
+
+class SendFailed(Value):
+    """The agent could not be told; nothing was lost by it."""
+
+    type: Literal["send_failed"] = "send_failed"
+    why: str
 
 
 class Applied(Value):
@@ -345,6 +402,7 @@ Event = (
     | Reported
     | Said
     | Answered
+    | Interrupted
     | FileSaved
     | Snapshotted
     | Released
@@ -354,6 +412,11 @@ Event = (
     | Retried
     | Failed
     | Decided
+    | Commented
+    | CommentRemoved
+    | SendAsked
+    | CommentsSent
+    | SendFailed
     | Applied
     | Reopened
     | FinishAsked

@@ -86,9 +86,16 @@ class Release:
     session: str
 
 
-Action = Admit | Prepare | Start | Attend | Stop | Record | Settle | Discard | Halt | Release
+@dataclass(frozen=True)
+class Send:
+    """Tell the agent what the user said about its changes, and let it go on."""
 
-ON_WORKTREE = (Prepare, Start, Record, Discard, Release)
+    session: str
+
+
+Action = Admit | Prepare | Start | Attend | Stop | Record | Settle | Discard | Halt | Release | Send
+
+ON_WORKTREE = (Prepare, Start, Record, Discard, Release, Send)
 """Actions that make, fill, read or remove a worktree: of one session never two at the same time."""
 
 
@@ -116,6 +123,8 @@ def _due(session: Session, decision: Decision | None) -> Iterator[Action]:
         yield Attend(session.id, live.number)
         if session.stop_asked:
             yield Stop(session.id, live.number)
+        elif session.send_asked and session.at_turn_boundary:
+            yield Send(session.id)
         return
     if session.trash_asked and session.state in (State.QUEUED, *RESTING):
         yield _next_discard(session)
@@ -126,6 +135,9 @@ def _due(session: Session, decision: Decision | None) -> Iterator[Action]:
         yield Halt(session.id) if session.stop_asked else _next_start(session)
     if session.state is State.WORKING and session.unrecorded_run is not None:
         yield Record(session.id)
+    if session.send_asked and session.at_turn_boundary and session.finishing is None:
+        yield Send(session.id)
+        return
     # What a set-up made outside of the worktree is only taken down when the user discards the session.
     if session.holds_nothing and not session.spec.setup.teardown:
         yield Release(session.id)

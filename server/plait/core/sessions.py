@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from plait.core import events as e
 from plait.core import reports as r
+from plait.core.progress import name_of
 from plait.core.usage import NOTHING, Spent, total
 
 
@@ -92,6 +93,7 @@ class Run:
     kind: e.RunKind
     started_at: float
     message: str | None = None
+    permission: e.PermissionMode | None = None
     ended: e.RunEnded | None = None
     ended_at: float | None = None
 
@@ -118,6 +120,14 @@ class Session:
     """The number of the run that the current attempt began with: earlier runs belong to earlier attempts."""
     message: str | None = None
     verdicts: Mapping[str, e.Decided] = field(default_factory=dict)
+    comments: tuple[e.Commented, ...] = ()
+    """What the user said about the changes, oldest first; what was taken back is not among it."""
+    sent: frozenset[str] = frozenset()
+    """The comments that the agent was told."""
+    told_rejections: frozenset[str] = frozenset()
+    """The rejected hunks that the agent was told of."""
+    send_asked: bool = False
+    """The agent shall be told as soon as it rests."""
     finishing: e.FinishAsked | None = None
     merged: e.Merged | None = None
     trash_asked: bool = False
@@ -132,13 +142,13 @@ class Session:
     model: str | None = None
     requests: Mapping[str, r.Asked] = field(default_factory=dict)
     """What the agent waits for, by the request's name in the live run."""
-    commands: tuple[e.Said | e.Answered, ...] = ()
+    commands: tuple[e.Said | e.Answered | e.Interrupted, ...] = ()
     """Everything the user told the agent, in order."""
     delivered: frozenset[str] = frozenset()
-    reported: Mapping[int, int] = field(default_factory=dict)
-    """How many kept reports there are of each run."""
+    reports: Mapping[int, Mapping[str, int]] = field(default_factory=dict)
+    """How many kept reports of each name there are, by run."""
     saved: frozenset[str] = frozenset()
-    """The answers to the agent after files were written for it, as `run:write`."""
+    """The answers to the agent about files that it wanted written, as `run:write`."""
     spent: Mapping[int, Spent] = field(default_factory=dict)
     """What each run has used."""
     thread: Spent = NOTHING
@@ -163,7 +173,12 @@ class Session:
         earlier = [number for number in self.agent_sessions if number < run]
         return self.agent_sessions[max(earlier)] if earlier else None
 
-    def told(self, run: int) -> tuple[e.Said | e.Answered, ...]:
+    @property
+    def reported(self) -> Mapping[int, int]:
+        """How many kept reports there are of each run."""
+        return {run: sum(counts.values()) for run, counts in self.reports.items()}
+
+    def told(self, run: int) -> tuple[e.Said | e.Answered | e.Interrupted, ...]:
         """What the user told the agent while that run was alive."""
         return tuple(command for command in self.commands if command.run == run)
 
@@ -189,6 +204,24 @@ class Session:
     @property
     def rejected(self) -> frozenset[str]:
         return frozenset(h for h, verdict in self.verdicts.items() if verdict.verdict == "rejected")
+
+    @property
+    def at_turn_boundary(self) -> bool:
+        """Whether the agent can be told something that does not meet it in the middle of its work."""
+        if self.live_run is not None:
+            # A program in a terminal stays when its turn is over.
+            return self.spec.agent.kind == "terminal" and self.state is State.NEEDS_INPUT
+        return self.state in (State.READY, State.APPLIED, State.STOPPED, State.FAILED)
+
+    @property
+    def unsent(self) -> tuple[e.Commented, ...]:
+        """The comments that the agent was not told yet, oldest first."""
+        return tuple(comment for comment in self.comments if comment.id not in self.sent)
+
+    @property
+    def untold(self) -> tuple[e.Decided, ...]:
+        """The rejections that the agent was not told of yet."""
+        return tuple(self.verdicts[hunk] for hunk in self.verdicts if hunk in self.rejected - self.told_rejections)
 
     @property
     def holds_nothing(self) -> bool:
@@ -244,7 +277,7 @@ def _learn(session: Session, event: e.Event, at: float) -> Session:
             return _ended(session, event, at)
         case e.Reported():
             return _reported(session, event)
-        case e.Said():
+        case e.Said() | e.Interrupted():
             return replace(session, commands=(*session.commands, event))
         case e.Answered():
             return replace(
@@ -255,19 +288,35 @@ def _learn(session: Session, event: e.Event, at: float) -> Session:
         case e.Snapshotted():
             return replace(session, snapshot=event)
         case e.StopAsked():
-            return replace(session, stop_asked=True)
+            # Who stops an agent does not want it to go on by itself.
+            return replace(session, stop_asked=True, send_asked=False)
         case e.Resumed():
-            return replace(session, stop_asked=False, message=event.message, attempt=len(session.runs) + 1, kept=False)
+            # What was said before and never reached a run is not lost by what is said now.
+            message = _joined(session.message, event.message)
+            return replace(session, stop_asked=False, message=message, attempt=len(session.runs) + 1, kept=False)
         case e.Decided():
-            return replace(session, verdicts=_decide(session.verdicts, event))
+            told = session.told_rejections - {event.hunk}
+            return replace(session, verdicts=_decide(session.verdicts, event), told_rejections=told)
+        case e.Commented():
+            return replace(session, comments=(*session.comments, event))
+        case e.CommentRemoved():
+            kept = tuple(comment for comment in session.comments if comment.id != event.id)
+            return replace(session, comments=kept)
+        case e.SendAsked():
+            return replace(session, send_asked=True)
+        case e.CommentsSent():
+            sent, told = session.sent.union(event.ids), session.told_rejections.union(event.rejected)
+            return replace(session, sent=sent, told_rejections=told, send_asked=False)
+        case e.SendFailed():
+            return replace(session, send_asked=False, notes=(*session.notes, event.why))
         case e.FinishAsked():
             return replace(session, finishing=event)
         case e.Merged():
-            return replace(session, finishing=None, merged=event)
+            return replace(session, finishing=None, merged=event, send_asked=False)
         case e.FinishFailed():
             return replace(session, finishing=None)
         case e.TrashAsked():
-            return replace(session, trash_asked=True)
+            return replace(session, trash_asked=True, send_asked=False)
         case e.Trashed():
             before = session.before_trash if session.state is S.TRASHED else (session.state, session.reason)
             return replace(session, trash_asked=False, trash_place=event.place, before_trash=before)
@@ -286,7 +335,7 @@ def _learn(session: Session, event: e.Event, at: float) -> Session:
 
 
 def _started(session: Session, event: e.RunStarted, at: float) -> Session:
-    run = Run(event.run, event.kind, at, event.message)
+    run = Run(event.run, event.kind, at, event.message, event.permission)
     if event.kind != "agent":
         bare_until = event.run if event.kind == "teardown" else session.bare_until
         return replace(session, runs=(*session.runs, run), bare_until=bare_until)
@@ -304,13 +353,22 @@ def _started(session: Session, event: e.RunStarted, at: float) -> Session:
 def _ended(session: Session, event: e.RunEnded, at: float) -> Session:
     runs = tuple(replace(run, ended=event, ended_at=at) if run.number == event.run else run for run in session.runs)
     spent = session.spent if event.spent is None else {**session.spent, event.run: event.spent}
-    requests = {} if _kind(session, event.run) == "agent" else session.requests
-    return replace(session, runs=runs, spent=spent, thread=event.thread or session.thread, requests=requests)
+    session = replace(session, runs=runs, spent=spent, thread=event.thread or session.thread)
+    run = next((run for run in runs if run.number == event.run and run.kind == "agent"), None)
+    if run is None:
+        return session
+    if event.heard:
+        return replace(session, requests={})
+    # It was started in vain: a conversation that began without its first words does not count.
+    known = {number: name for number, name in session.agent_sessions.items() if number != event.run}
+    message = _joined(run.message, session.message)
+    return replace(session, requests={}, message=message, agent_sessions=known)
 
 
 def _reported(session: Session, event: e.Reported) -> Session:
-    counted = {**session.reported, event.run: session.reported.get(event.run, 0) + 1}
-    session = replace(session, reported=counted)
+    counts, name = session.reports.get(event.run, {}), name_of(event.report)
+    counted = {**session.reports, event.run: {**counts, name: counts.get(name, 0) + 1}}
+    session = replace(session, reports=counted)
     if event.spent is not None:
         session = replace(session, spent={**session.spent, event.run: event.spent})
     match event.report:
@@ -329,6 +387,10 @@ def _reported(session: Session, event: e.Reported) -> Session:
             return replace(session, conclusion=ended.text)
         case r.Trouble():
             return session
+
+
+def _joined(*parts: str | None) -> str | None:
+    return "\n\n".join(part for part in parts if part) or None
 
 
 def _without(requests: Mapping[str, r.Asked], request: str) -> Mapping[str, r.Asked]:

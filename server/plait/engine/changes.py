@@ -25,6 +25,7 @@ class Changes:
     """What a session changed, file by file, and what could not be read."""
 
     tree: str
+    """Empty while the session runs: then its files are in no tree yet."""
     files: tuple[FileChange, ...]
     problems: tuple[str, ...] = ()
 
@@ -44,7 +45,7 @@ def peek(places: Places, session: Session) -> Changes:
 def _changes(shadow: Shadow, session: Session, tree: str, scratch: Path | None) -> Changes:
     raw = trees.changes(shadow, base_of(session), tree, scratch=scratch)
     wanted = [blob for change in raw for mode, blob in _sides(change) if mode not in ("000000", "160000")]
-    wanted = _affordable(trees.sizes(shadow, wanted, scratch=scratch))
+    wanted = affordable(trees.sizes(shadow, wanted, scratch=scratch))
     contents = trees.blobs(shadow, wanted, largest=LARGEST, scratch=scratch)
     files: list[FileChange] = []
     problems: list[str] = []
@@ -58,7 +59,7 @@ def _changes(shadow: Shadow, session: Session, tree: str, scratch: Path | None) 
     return Changes(tree, tuple(sorted(files, key=lambda file: file.path)), tuple(problems))
 
 
-def _affordable(sizes: Mapping[str, int]) -> list[str]:
+def affordable(sizes: Mapping[str, int]) -> list[str]:
     """The blobs that together are not too much to be held in memory; the smallest go first."""
     chosen: list[str] = []
     total = 0
@@ -75,6 +76,11 @@ def weight(changes: Changes) -> int:
     sides = (side for file in changes.files for side in (file.base, file.agent) if side is not None)
     rows = (row for file in changes.files for hunk in file.hunks for row in (*hunk.removed, *hunk.added))
     return sum(len(side.data) for side in sides) + sum(len(row) + 48 for row in rows) + 1024 * (1 + len(changes.files))
+
+
+def entries(contents: Mapping[str, Content | None]) -> dict[str, tuple[str, bytes] | None]:
+    """The contents in the form in which git takes them into a tree."""
+    return {path: (f"{it.mode:06o}", it.data) if it else None for path, it in contents.items()}
 
 
 def _sides(change: trees.RawChange) -> tuple[tuple[str, str], tuple[str, str]]:

@@ -13,6 +13,7 @@ from plait.agents.presets import PRESETS
 from plait.core import events as e
 from plait.core.advice import suggest
 from plait.core.config import UserConfig
+from plait.core.events import PermissionMode
 from plait.engine import detection
 from plait.engine.detection import Found
 from plait.errors import UsageError
@@ -38,6 +39,21 @@ def choose(
         return [(agent, max(1, asked[0][1] if asked else 1))]
     wanted = asked or _unasked(config)
     return [(_agent(name, text, config, environment), count) for name, count in wanted]
+
+
+def allowed_now(agent: e.AgentRef, config: UserConfig) -> PermissionMode:
+    """What an agent of an earlier day may do unasked today: no more than then, and no more than is configured now."""
+    configured = config.agents.get(agent.name)
+    if agent.kind == "command" or configured is None:
+        return agent.permission if agent.kind == "command" else "ask"
+    now = configured.permission
+    if now == "all" and agent.kind not in (*OWN_SANDBOX, "codex-exec") and not configured.unsandboxed:
+        now = "edits"
+    return min(agent.permission, now, key=MODES.index)
+
+
+MODES: tuple[PermissionMode, ...] = ("ask", "edits", "all")
+"""From the strictest on."""
 
 
 def _unasked(config: UserConfig) -> Sequence[tuple[str, int]]:

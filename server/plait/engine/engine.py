@@ -66,6 +66,8 @@ class Engine:
         self.listeners: list[Callable[[Session], None]] = []
         self.conversations: dict[str, Conversation] = {}
         """With the agents that are at work now, by session."""
+        self.live: dict[str, tuple[int, int, int]] = {}
+        """Files changed, lines added and lines removed up to now, of the running sessions that are followed."""
         self.terminals = Terminals()
         self._perform = perform
         self._busy: dict[Action, asyncio.Task[None] | None] = {}

@@ -15,7 +15,7 @@ from plait.core.setup import INCLUDE_FILE, OWN_FILE, SETUP_FILES, SetupPlan, app
 from plait.core.setup_templates import values
 from plait.engine import checkout
 from plait.engine.approvals import Approvals
-from plait.engine.choosing import choose
+from plait.engine.choosing import allowed_now, choose
 from plait.engine.engine import Engine
 from plait.errors import NeedsApproval, UsageError
 from plait.git import repo as repos
@@ -97,7 +97,8 @@ def again(engine: Engine, old: Session) -> tuple[str, e.Created]:
     spec = old.spec
     source = survey(engine, Path(spec.repo.top or spec.repo.common_dir), spec.base)
     setup = approved_setup(engine, source) if spec.setup.source else (SetupPlan(), {})
-    session, created = _created(engine, spec.task, spec.agent, source, *setup)
+    agent = spec.agent.model_copy(update={"permission": allowed_now(spec.agent, engine.config())})
+    session, created = _created(engine, spec.task, agent, source, *setup)
     return session, created.model_copy(update={"base_name": spec.base_name})
 
 

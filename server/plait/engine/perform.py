@@ -16,7 +16,8 @@ from plait.core import plan
 from plait.core.sessions import Run, Session, State
 from plait.core.state import Whole
 from plait.core.usage import Tally
-from plait.engine import hosts, ports, worktrees
+from plait.engine import comments, hosts, ports, worktrees
+from plait.engine.choosing import allowed_now
 from plait.engine.conversations import Conversation
 from plait.engine.engine import Engine
 from plait.environment import pass_on
@@ -52,6 +53,8 @@ async def perform(engine: Engine, action: plan.Action) -> None:
             engine.submit(action.session, e.Failed(step="start", why="Stopped before the agent started."))
         case plan.Release():
             await _release(engine, engine.session(action.session))
+        case plan.Send():
+            await comments.deliver(engine, engine.session(action.session))
 
 
 def run_directory(engine: Engine, session: str, run: int) -> Path:
@@ -79,7 +82,8 @@ def _free_port(engine: Engine) -> int:
 async def _start(engine: Engine, session: Session, kind: e.RunKind, number: int) -> None:
     told = [said.text for said in session.undelivered] + ([session.message] if session.message else [])
     message = "\n\n".join(told) if kind == "agent" and told else None
-    engine.submit(session.id, e.RunStarted(run=number, kind=kind, message=message))
+    permission = allowed_now(session.spec.agent, engine.config()) if kind == "agent" else None
+    engine.submit(session.id, e.RunStarted(run=number, kind=kind, message=message, permission=permission))
 
 
 async def _attend(engine: Engine, session: Session, number: int) -> None:
@@ -110,16 +114,19 @@ async def _attend_run(engine: Engine, session: Session, run: Run, conversation: 
                 engine.terminals.let_go(directory)
                 outcome = await conversation.finish(status) if conversation else _outcome(status)
                 tally = conversation.progress.tally if conversation else None
-                engine.submit(session.id, _ended(number, status, outcome, tally))
+                heard = status.reason != "exec-failed" and (conversation is None or conversation.heard)
+                engine.submit(session.id, _ended(number, status, outcome, tally, heard))
                 return
             case runs.NotStarted() if engine.session(session.id).stop_asked:
-                engine.submit(session.id, e.RunEnded(run=number, ok=False, stopped=True, reason="Stopped."))
+                engine.submit(
+                    session.id, e.RunEnded(run=number, ok=False, stopped=True, reason="Stopped.", heard=False)
+                )
                 return
             case runs.NotStarted():
                 try:
                     spec, environment = await _specified(engine, session, run)
                 except PlaitError as error:
-                    engine.submit(session.id, e.RunEnded(run=number, ok=False, reason=str(error)))
+                    engine.submit(session.id, e.RunEnded(run=number, ok=False, reason=str(error), heard=False))
                     return
                 try:
                     await asyncio.to_thread(runs.prepare, directory, spec)
@@ -131,7 +138,7 @@ async def _attend_run(engine: Engine, session: Session, run: Run, conversation: 
                     now = await asyncio.to_thread(runs.status, directory)
                     # A supervisor that was killed before it executed anything costs nothing but another attempt.
                     if isinstance(now, runs.NotStarted) and failures == START_ATTEMPTS:
-                        engine.submit(session.id, e.RunEnded(run=number, ok=False, reason=str(error)))
+                        engine.submit(session.id, e.RunEnded(run=number, ok=False, reason=str(error), heard=False))
                         return
             case runs.Lost():
                 await runs.adopt(directory, engine.terminals.master(directory))
@@ -273,7 +280,7 @@ def job_of(engine: Engine, session: Session, run: Run) -> Job:
         worktree=spec.worktree,
         port=session.prepared.port if session.prepared else 0,
         message=run.message,
-        permission=spec.agent.permission,
+        permission=run.permission or spec.agent.permission,
         model=spec.agent.model,
         resume=session.agent_session_before(run.number),
         preset=spec.agent.name,
@@ -289,6 +296,7 @@ def _conversation(engine: Engine, session: Session, run: Run) -> Conversation:
         run_directory(engine, session.id, run.number),
         ADAPTERS[session.spec.agent.kind],
         job_of(engine, session, run),
+        lambda: engine.session(session.id),
         lambda event: engine.submit(session.id, event),
         lambda: engine.tell(session.id),
     )
@@ -322,7 +330,7 @@ def _outcome(exit_: runs.Exit) -> Outcome:
     return Outcome(end.code == 0, "Done." if end.code == 0 else f"a command exited with status {end.code}.")
 
 
-def _ended(number: int, exit_: runs.Exit, outcome: Outcome, tally: Tally | None) -> e.RunEnded:
+def _ended(number: int, exit_: runs.Exit, outcome: Outcome, tally: Tally | None, heard: bool) -> e.RunEnded:
     return e.RunEnded(
         run=number,
         ok=outcome.ok,
@@ -335,6 +343,7 @@ def _ended(number: int, exit_: runs.Exit, outcome: Outcome, tally: Tally | None)
         trouble=outcome.trouble,
         spent=tally.spent if tally else None,
         thread=tally.thread if tally else None,
+        heard=heard,
     )
 
 
@@ -350,10 +359,12 @@ async def _record(engine: Engine, session: Session) -> None:
     except PlaitError as error:
         engine.submit(session.id, e.Failed(step="snapshot", why=f"The result could not be recorded: {error}"))
         return
-    engine.submit(session.id, taken, *(e.Noted(text=problem) for problem in problems))
-    if run.ended is not None and run.ended.ok and engine.session(session.id).undelivered:
-        # A message that came too late for the last turn begins the next one.
-        engine.submit(session.id, e.Resumed())
+    now = engine.session(session.id)
+    # A message that came too late for the last turn begins the next one; both are written down at once, so that no
+    # crash can leave it lying.
+    goes_on = run.ended is not None and run.ended.ok and now.undelivered and not now.stop_asked
+    following = (e.Resumed(),) if goes_on else ()
+    engine.submit(session.id, taken, *(e.Noted(text=problem) for problem in problems), *following)
 
 
 async def _settle(engine: Engine, session: Session) -> None:

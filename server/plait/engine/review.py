@@ -14,15 +14,16 @@ from pathlib import Path
 from typing import ParamSpec, Protocol, TypeVar
 
 from plait.core import events as e
-from plait.core.accept import Chmod, FileOperation, Outcome, TextEdit, Write, accept, path_without, revert, without
+from plait.core.accept import Chmod, FileOperation, Outcome, TextEdit, Write, accept, revert, taken_back
 from plait.core.alignment import Placed
 from plait.core.changes import REGULAR, Content, FileChange, Hunk
 from plait.core.lines import decode, encode
 from plait.core.locate import UserFile, locate
 from plait.core.sessions import Session, State
 from plait.engine import checkout
-from plait.engine.changes import Changes, peek, recorded, weight
+from plait.engine.changes import Changes, entries, recorded, weight
 from plait.engine.engine import Engine
+from plait.engine.following import Following
 from plait.engine.worktrees import shadow_of
 from plait.errors import ConflictError, NothingToDo, PlaitError, UsageError
 from plait.git import trees
@@ -78,6 +79,7 @@ class Reviews:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.editors: list[Editor] = []
+        self.following = Following(engine)
         self._cache: OrderedDict[tuple[str, str, str], tuple[Changes, int]] = OrderedDict()
         self._cached = 0
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -94,7 +96,7 @@ class Reviews:
             return await self._of_tree(session, session.snapshot.tree)
         if session.prepared is None:
             return Changes(session.spec.base, ())
-        return await asyncio.to_thread(peek, self.engine.places, session)
+        return await self.following.changes(session)
 
     async def _of_tree(self, session: Session, tree: str) -> Changes:
         key = (session.spec.repo.key, session.spec.base, tree)
@@ -183,21 +185,11 @@ class Reviews:
         if session.snapshot is None:
             raise UsageError("The session has recorded no work yet.", "Wait until it is ready.")
         changes = await self.changes(session)
-        replacements: dict[str, tuple[str, bytes] | None] = {}
-        for change in changes.files:
-            rejected = {hunk.id for hunk in change.hunks} & session.rejected
-            if not rejected:
-                continue
-            replacements[change.path] = None
-            content = without(change, rejected)
-            if content is not None:
-                replacements[path_without(change, rejected)] = (f"{content.mode:06o}", content.data)
-            elif change.old_path is not None:
-                replacements[change.old_path] = None
-        if not replacements:
+        replaced = entries(taken_back(changes.files, session.rejected))
+        if not replaced:
             return session.snapshot.tree
         shadow = shadow_of(self.engine.places, session)
-        return await asyncio.to_thread(trees.write_tree, shadow, session.snapshot.tree, replacements)
+        return await asyncio.to_thread(trees.write_tree, shadow, session.snapshot.tree, replaced)
 
     async def _locate(self, session: Session, change: FileChange) -> Located:
         try:

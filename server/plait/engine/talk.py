@@ -25,6 +25,8 @@ class Reply:
 
     request: str | None = None
     """None: the only one that waits."""
+    run: int | None = None
+    """The run that asked, if it is known: the same name may stand for something else in the next one."""
     decision: str | None = None
     """`allow`, `always` or `deny`."""
     option: str | None = None
@@ -59,6 +61,8 @@ async def say(engine: Engine, session_id: str, text: str, environment: Mapping[s
 async def answer(engine: Engine, session_id: str, reply: Reply) -> tuple[Session, r.Asked, r.Option | None]:
     """Give the agent the answer to its request: the request, and the option that was chosen. Raises PlaitError."""
     session = engine.session(session_id)
+    if reply.run is not None and (session.live_run is None or session.live_run.number != reply.run):
+        raise NothingToDo("The agent that asked this is not running any more.")
     asked = _asked(session, reply.request)
     if not asked.options and not asked.questions:
         raise UsageError(f"This can only be answered in its terminal: {asked.title}", f"`plait attach {session.id}`")
@@ -153,7 +157,7 @@ def _answers(asked: r.Asked, reply: Reply) -> dict[str, tuple[str, ...]]:
         answers = {asked.questions[0].id: (reply.text,)}
     known = {question.id: question for question in asked.questions}
     unknown = set(answers) - set(known)
-    missing = [question.text for question in asked.questions if question.id not in answers]
+    missing = [question.text for question in asked.questions if not any(answers.get(question.id, ()))]
     if unknown:
         raise UsageError(f"The agent did not ask {', '.join(sorted(unknown))}.", f"It asked: {', '.join(known)}.")
     if missing:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from plait.agents.adapter import Driver
+from plait.agents.adapter import Driver, Effect
 from plait.agents.registry import ADAPTERS
 from plait.core import events as e
 from plait.core import reports as r
@@ -19,6 +22,8 @@ from plait.engine.engine import Engine
 from plait.engine.perform import job_of, run_directory
 from plait.engine.views import within
 from plait.supervisor import runs
+
+log = logging.getLogger(__name__)
 
 KEPT = 8
 """Transcripts that are kept for whoever reads on."""
@@ -71,7 +76,14 @@ class Transcripts:
         while len(self._kept) > KEPT:
             self._kept.popitem(last=False)
         async with read.lock:
-            await asyncio.to_thread(self._read_on, read, session, run)
+            # Commands were given between certain bytes: no more is read than the conversation itself has read by now,
+            # else one that is given next could come here too late.
+            conversation = self._engine.conversations.get(session.id)
+            session = self._engine.session(session.id)
+            run = next(run for run in session.runs if run.number == number)
+            reached = conversation.offset if conversation and conversation.run == number else read.offset
+            end = None if run.ended is not None or run.kind != "agent" else reached
+            await asyncio.to_thread(self._read_on, read, session, run, end)
             return _page(read, session.spec.worktree, after)
 
     def _opened(self, session: Session, run: Run) -> _Read:
@@ -83,11 +95,10 @@ class Transcripts:
         if run.kind == "agent":
             opening = session.spec.task.prompt if session.agent_session_before(run.number) is None else ""
             read.transcript.user("\n\n".join(text for text in (opening, run.message) if text))
-        for effect in read.driver.begin():
-            _add(read, effect)
+        _follow(read, read.driver.begin)
         return read
 
-    def _read_on(self, read: _Read, session: Session, run: Run) -> None:
+    def _read_on(self, read: _Read, session: Session, run: Run, end: int | None) -> None:
         if read.over:
             return
         directory = run_directory(self._engine, session.id, run.number)
@@ -95,11 +106,10 @@ class Transcripts:
             self._read_until(read, directory, event.offset)
             _take(read, event)
             read.told += 1
-        self._read_until(read, directory, None)
+        self._read_until(read, directory, end)
         if run.ended is not None:
             read.over = True
-            for effect in read.driver.close():
-                _add(read, effect)
+            _follow(read, read.driver.close)
 
     def _read_until(self, read: _Read, directory: Any, end: int | None) -> None:
         while end is None or read.offset < end:
@@ -108,18 +118,27 @@ class Transcripts:
             if not data:
                 return
             read.offset += len(data)
-            for effect in read.driver.feed(data):
-                _add(read, effect)
+            _follow(read, partial(read.driver.feed, data))
 
 
-def _take(read: _Read, event: e.Said | e.Answered) -> None:
+def _take(read: _Read, event: e.Said | e.Answered | e.Interrupted) -> None:
     if isinstance(event, e.Said):
         read.transcript.user(event.text)
-    else:
+    elif isinstance(event, e.Answered):
         given = [", ".join(texts) for texts in event.answers.values()]
         label = read.labels.get((event.request, event.option or ""), event.option or "")
         read.transcript.answered(event.request, "; ".join(part for part in (label, *given, event.text) if part))
-    for effect in read.driver.take(command_of(event)):
+    _follow(read, partial(read.driver.take, command_of(event)))
+
+
+def _follow(read: _Read, call: Callable[[], Sequence[Effect]]) -> None:
+    """Add what the driver makes of it; a fault of ours in it hides no more than that part."""
+    try:
+        effects = call()
+    except Exception:
+        log.exception("the driver failed at %s, about byte %d", read.log, read.offset)
+        effects = [r.Remark(text="Plait failed at reading a part of the agent's output; `plait log --raw` shows it.")]
+    for effect in effects:
         _add(read, effect)
 
 

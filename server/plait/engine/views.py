@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
 from plait.agents.registry import ADAPTERS
 from plait.core import naming
-from plait.core import reports as r
 from plait.core.progress import Progress
 from plait.core.sessions import LIVE, Session, State
 from plait.core.usage import total
@@ -39,7 +39,7 @@ def in_review_order(sessions: Collection[Session]) -> list[Session]:
 def session_view(engine: Engine, session: Session) -> View:
     """One session in a list."""
     spec = session.spec
-    taken = session.snapshot
+    files, added, removed = _size(engine, session)
     return {
         "id": session.id,
         "short": naming.short_id(session.id, engine.whole.sessions.keys()),
@@ -55,25 +55,39 @@ def session_view(engine: Engine, session: Session) -> View:
         "base": spec.base,
         "created": session.created_at,
         "changed": session.changed_at,
-        "files": taken.files if taken else 0,
-        "added": taken.added if taken else 0,
-        "removed": taken.removed if taken else 0,
-        "commits": taken.commits if taken else 0,
+        "files": files,
+        "added": added,
+        "removed": removed,
+        "commits": session.snapshot.commits if session.snapshot else 0,
         "accepted": len(session.accepted),
         "rejected": len(session.rejected),
         "risk": None,
         "check": None,
         "usage": _usage(engine, session),
         "activity": _activity(engine, session),
-        "requests": [request_view(asked) for asked in session.requests.values()],
+        "requests": requests_view(session),
         "undelivered": len(session.undelivered),
-        "actions": list(actions(session)),
+        "unsent": len(session.unsent) + len(session.untold),
+        "actions": [*actions(session), *_live_review(engine, session)],
     }
 
 
-def request_view(asked: r.Asked) -> View:
-    """What an agent waits for."""
-    return asked.model_dump(mode="json", exclude={"type"})
+def _size(engine: Engine, session: Session) -> tuple[int, int, int]:
+    """Files changed, lines added and removed: up to now while the session runs, else as it was recorded."""
+    taken = session.snapshot
+    recorded = (taken.files, taken.added, taken.removed) if taken else (0, 0, 0)
+    return engine.live.get(session.id, recorded) if session.state in LIVE else recorded
+
+
+def requests_view(session: Session) -> list[View]:
+    """What the session's agent waits for; `run` goes with an answer, for another run may use the same ids again."""
+    run = session.live_run.number if session.live_run else None
+    return [{**asked.model_dump(mode="json", exclude={"type"}), "run": run} for asked in session.requests.values()]
+
+
+def _live_review(engine: Engine, session: Session) -> tuple[str, ...]:
+    """What of its changes may be taken while the agent still works."""
+    return ("accept", "reject") if session.state in LIVE and _size(engine, session)[0] else ()
 
 
 def actions(session: Session) -> tuple[str, ...]:
@@ -146,7 +160,8 @@ LONGEST_SHOWN = 120
 
 def within(worktree: str, text: str) -> str:
     """The text without the worktree's own path, which says nothing and is long."""
-    return text.replace(f"{worktree}/", "")
+    # Only where it begins a path of more than itself: `rm -rf /w/` must not read as `rm -rf `.
+    return re.sub(rf"(?<![\w./~@+-]){re.escape(worktree)}/(?=[^\s\"'`;|&)/])", "", text)
 
 
 def _usage(engine: Engine, session: Session) -> View | None:

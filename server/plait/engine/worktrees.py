@@ -82,7 +82,7 @@ def record_again(places: Places, session: Session) -> e.Snapshotted | None:
     verify(session)
     shadows = shadow_of(places, session)
     with shadows.temporary() as scratch:
-        now = trees.snapshot(shadows, worktree_of(session), "", scratch=scratch, leave_out=_shared(session))
+        now = trees.snapshot(shadows, worktree_of(session), "", scratch=scratch, leave_out=shared(session))
     if (now.tree, now.parent) == (last.tree, reads.parent(shadows, last.commit)):
         return None
     return _recorded(places, session, last.run, f"refs/plait/{session.id}/{last.run}.{session.seq}")[0]
@@ -108,7 +108,7 @@ def peeked(places: Places, session: Session) -> Iterator[tuple[Shadow, str, Path
     verify(session)
     shadows = shadow_of(places, session)
     with shadows.temporary() as scratch:
-        taken = trees.snapshot(shadows, worktree_of(session), "", scratch=scratch, leave_out=_shared(session))
+        taken = trees.snapshot(shadows, worktree_of(session), "", scratch=scratch, leave_out=shared(session))
         yield shadows, taken.tree, scratch
 
 
@@ -302,7 +302,7 @@ def _snapshot(shadows: Shadow, session: Session, worktree: Worktree, ref: str) -
     message = f"{session.spec.task.title}\n\nSnapshot of plait session {session.id}"
     expected = reads.ref_value(shadows, ref)
     try:
-        taken = trees.snapshot(shadows, worktree, message, ref=ref, expected=expected, leave_out=_shared(session))
+        taken = trees.snapshot(shadows, worktree, message, ref=ref, expected=expected, leave_out=shared(session))
     except GitError as error:
         if _is_full(str(error)):
             raise StorageError(error.message, "Free some space; Plait tries again.") from error
@@ -317,7 +317,7 @@ def _is_full(words: str) -> bool:
     return "No space left" in words or "Disk quota" in words
 
 
-def _shared(session: Session) -> tuple[str, ...]:
+def shared(session: Session) -> tuple[str, ...]:
     """Paths that are links to the user's checkout and no work of the agent's."""
     return tuple(path for path in session.spec.setup.symlinks if (Path(session.spec.worktree) / path).is_symlink())
 

@@ -74,6 +74,7 @@ def snapshot(
         added = shadow.run(
             "add", "-A", "--sparse", "--ignore-errors", "--", ".", *(f":(exclude,literal){path}" for path in leave_out),
             work_tree=worktree.path, index=index, scratch=scratch, check=False, writes=True, timeout_s=600.0,
+            environment={"GIT_LITERAL_PATHSPECS": "0"},  # else what is left out would be looked for by its whole word
         )  # fmt: skip
         if added.status not in (0, 1):
             raise failure(["add"], added)

@@ -96,6 +96,9 @@ class Asker:
         else:
             self._show(session, told)
 
+    def files(self, session: Session, paths: frozenset[str]) -> None:
+        """What a session changes in files is no request."""
+
     def close(self) -> None:
         """The editor is gone; an answer that it gave is still carried out."""
         for told in self._told.values():
@@ -108,7 +111,7 @@ class Asker:
             "title": session.spec.task.title,
             "agent": session.spec.agent.name,
             "here": concerns(self._connection, session),
-            "requests": [views.request_view(asked) for asked in session.requests.values()],
+            "requests": views.requests_view(session),
         }
         if told.sent is None and not params["requests"]:
             return
@@ -116,7 +119,7 @@ class Asker:
             told.sent = params
 
     def _show(self, session: Session, told: _Told) -> None:
-        open_ = list(session.requests.values()) if concerns(self._connection, session) else []
+        open_ = list(session.requests.values()) if session.requests and concerns(self._connection, session) else []
         told.dismissed &= {asked.model_dump_json() for asked in open_}
         if told.asking is not None:
             if told.asking.asked in open_:
@@ -193,7 +196,8 @@ class Asker:
         try:
             directory = private_directory(self._hub.engine.store.directory(session.id) / "shown")
             path = directory / "request.md"
-            await asyncio.to_thread(write_durably, path, request_page(session, asked).encode("utf-8", "replace"))
+            # In a thread with the comparing: two long texts that have little in common take long to be compared.
+            await asyncio.to_thread(_write_page, path, session, asked)
             params = t.ShowDocumentParams(uri=path.as_uri(), take_focus=True)
             await self._connection.request(t.WINDOW_SHOW_DOCUMENT, params)
         except (PlaitError, OSError) as error:
@@ -233,6 +237,10 @@ def request_page(session: Session, asked: r.Asked) -> str:
     for question in asked.questions:
         parts.append("\n".join([f"**{_line(question.text)}**", *(f"- {_line(one)}" for one in question.choices)]))
     return "\n\n".join([*parts, _how(session, asked)]) + "\n"
+
+
+def _write_page(path: Path, session: Session, asked: r.Asked) -> None:
+    write_durably(path, request_page(session, asked).encode("utf-8", "replace"))
 
 
 def _answers(asked: r.Asked) -> dict[str, talk.Reply]:

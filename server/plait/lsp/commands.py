@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
-from plait.lsp import methods, talking
+from plait.lsp import commenting, focus, methods, opening, remarks, talking
 from plait.lsp import models as m
 from plait.lsp.tables import Command
 
 COMMANDS = (
-    Command("plait.hunk.accept", methods.accept, m.Verdict, summary="Accept a hunk"),
-    Command("plait.hunk.reject", methods.reject, m.Verdict, summary="Reject a hunk"),
-    Command("plait.file.accept", methods.accept, m.Verdict, summary="Accept a session's changes of a file"),
-    Command("plait.file.reject", methods.reject, m.Verdict, summary="Reject a session's changes of a file"),
-    Command("plait.session.accept", methods.accept, m.Verdict, summary="Accept all of a session"),
-    Command("plait.session.reject", methods.reject, m.Verdict, summary="Reject all of a session"),
+    Command("plait.hunk.accept", focus.ACCEPT_HUNK, m.Here, summary="Accept a hunk"),
+    Command("plait.hunk.reject", focus.REJECT_HUNK, m.Here, summary="Reject a hunk"),
+    Command("plait.hunk.next", focus.following, m.Place, mutates=False, summary="Go to the next hunk"),
+    Command("plait.hunk.prev", focus.preceding, m.Place, mutates=False, summary="Go to the hunk before"),
+    Command("plait.file.accept", focus.ACCEPT_FILE, m.Here, summary="Accept a session's changes of a file"),
+    Command("plait.file.reject", focus.REJECT_FILE, m.Here, summary="Reject a session's changes of a file"),
+    Command("plait.session.accept", focus.ACCEPT_SESSION, m.Here, summary="Accept all of a session"),
+    Command("plait.session.reject", focus.REJECT_SESSION, m.Here, summary="Reject all of a session"),
+    Command("plait.hunk.comment", remarks.comment_here, m.CommentHere, summary="Say something about a hunk"),
+    Command("plait.comment.remove", commenting.remove, m.RemoveComment, summary="Take back a comment"),
+    Command(
+        "plait.session.sendComments",
+        remarks.send_here,
+        m.SendHere,
+        summary="Send the comments on a session to its agent",
+    ),
+    Command(
+        "plait.session.review",
+        remarks.review_here,
+        m.ReviewHere,
+        mutates=False,
+        summary="Review a session in a document",
+    ),
+    Command(
+        "plait.dashboard", opening.dashboard, m.Dashboard, mutates=False, summary="Show all sessions in a document"
+    ),
     Command("plait.session.stop", methods.stop, m.OfSession, summary="Stop a session"),
     Command("plait.session.resume", methods.resume, m.Resume, summary="Let a session go on"),
     Command("plait.session.retry", methods.retry, m.Retry, summary="Start a session's task over"),

@@ -13,6 +13,7 @@ from plait.core.sessions import Session
 from plait.engine import views
 from plait.engine.engine import Engine
 from plait.engine.perform import perform, run_directory
+from plait.engine.radar import Radar
 from plait.engine.resources import resources
 from plait.engine.review import Reviews, relative
 from plait.engine.settings import Settings
@@ -34,6 +35,8 @@ class Watcher(Protocol):
 
     def session(self, session: Session) -> None: ...
 
+    def files(self, session: Session, paths: frozenset[str]) -> None: ...
+
     def close(self) -> None: ...
 
 
@@ -44,6 +47,8 @@ class Hub:
         self.settings = Settings(places.config_file)
         self.engine = Engine(places, lambda: self.settings.user().config, perform)
         self.reviews = Reviews(self.engine)
+        self.radar = Radar(self.engine, self.reviews)
+        self.radar.listeners.append(self._conflicts_changed)
         self.transcripts = Transcripts(self.engine)
         self.seq = 0
         """Counts what clients are told about sessions, so that they see when they missed something."""
@@ -56,11 +61,15 @@ class Hub:
     async def start(self) -> None:
         self.engine.listeners.append(self._session_changed)
         await self.engine.start()
+        self.reviews.following.listeners.append(self._files_changed)
+        await self.reviews.following.start()
 
     async def stop(self) -> None:
         for task in self._looking.values():
             task.cancel()
         await asyncio.gather(*self._looking.values(), return_exceptions=True)
+        await self.radar.stop()
+        await self.reviews.following.stop()
         await self.engine.stop()
 
     def status(self) -> dict[str, object]:
@@ -85,6 +94,8 @@ class Hub:
         """A client has introduced itself; an editor's `watchers` are told of what concerns it."""
         if connection.client.forwarder:
             self.engine.latest_environment = connection.client.forwarder.env
+        if connection.client.wants("conflicts") or not connection.client.options.get("terminal"):
+            self.radar.start()
         editor = LspEditor(connection)
         self._editors[connection] = editor
         connection.documents.listen(lambda happening, uri: self._document_changed(connection, happening, uri))
@@ -119,6 +130,8 @@ class Hub:
         return await asyncio.to_thread(resources, run_directory(self.engine, session.id, run.number))
 
     def _catch_up(self, connection: Connection) -> None:
+        if connection.client.wants("status"):
+            connection.notify("plait/didChangeStatus", self._status())
         for session in self.engine.whole.sessions.values():
             for watcher in self._watchers.get(connection, ()):
                 watcher.session(session)
@@ -141,6 +154,30 @@ class Hub:
             if connection.client.wants("hunks") and happened:
                 for document in connection.documents:
                     if _concerns(session, document.path):
+                        connection.notify("plait/didChangeHunks", {"uri": document.uri, "seq": self.seq})
+
+    def _conflicts_changed(self, sessions: frozenset[str]) -> None:
+        """Other sessions collide with these than before, or none any more."""
+        known = [self.engine.whole.sessions[name] for name in sessions if name in self.engine.whole.sessions]
+        for watchers in self._watchers.values():
+            for watcher in watchers:
+                for session in known:
+                    watcher.session(session)
+        for connection in self.connections:
+            if connection.client.wants("conflicts"):
+                found = self.radar.found
+                told = {"seq": self.radar.seq, "pairs": len(found.pairs), "order": list(found.order)}
+                connection.notify("plait/didChangeConflicts", told)
+
+    def _files_changed(self, session: Session, paths: frozenset[str]) -> None:
+        """A running session changed files otherwise than before."""
+        for watchers in self._watchers.values():
+            for watcher in watchers:
+                watcher.files(session, paths)
+        for connection in self.connections:
+            if connection.client.wants("hunks"):
+                for document in connection.documents:
+                    if _concerns(session, document.path) and relative(session, str(document.path)) in paths:
                         connection.notify("plait/didChangeHunks", {"uri": document.uri, "seq": self.seq})
 
     def _status(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from plait.engine.approvals import Approvals
 from plait.engine.review import Located, Result, relative, waits
 from plait.errors import PlaitError, UsageError
 from plait.git import repo as repos
-from plait.lsp import agents, talking
+from plait.lsp import agents, commenting, conflicts, opening, talking
 from plait.lsp import models as m
 from plait.lsp.connection import Connection
 from plait.lsp.hub import Hub
@@ -163,7 +163,7 @@ async def diff(connection: Connection, params: m.Diff) -> View:
     patch = b"".join(unified(file) for file in files)
     return {
         "session": known.id,
-        "tree": changes.tree,
+        "tree": changes.tree or None,
         "diff": patch.decode("utf-8", "replace"),
         "raw": base64.b64encode(patch).decode(),
         "files": [_file_view(file) for file in files],
@@ -307,6 +307,7 @@ METHODS = (
     Method("plait/resources", resources, m.OfSessions, summary="Processes, memory and CPU of what runs."),
     Method("plait/wait", wait, m.Wait, summary="Answer when the sessions have come to rest."),
     Method("plait/review", review, m.Where, summary="The sessions that wait for review."),
+    Method("plait/conflicts", conflicts.conflicts, m.Where, summary="The sessions that collide, and a merge order."),
     Method("plait/hunks", hunks, m.Hunks, summary="The hunks in a document or of a session, where they lie now."),
     Method("plait/diff", diff, m.Diff, summary="Base to the session's tree, as a patch."),
     Method("plait/fileContent", file_content, m.FileContent, summary="A file of a session as text."),
@@ -315,6 +316,24 @@ METHODS = (
     Method("plait/accept", accept, m.Verdict, mutates=True, summary="Put hunks into the user's text."),
     Method("plait/revert", revert, m.Verdict, mutates=True, summary="Take accepted hunks out again."),
     Method("plait/reject", reject, m.Verdict, mutates=True, summary="Note that hunks are not wanted."),
+    Method("plait/comment", commenting.comment, m.Comment, mutates=True, summary="Say something about a change."),
+    Method("plait/comments", commenting.listing, m.OfSession, summary="What was said about a session's changes."),
+    Method(
+        "plait/removeComment",
+        commenting.remove,
+        m.RemoveComment,
+        mutates=True,
+        summary="Take back a comment that was not sent.",
+    ),
+    Method(
+        "plait/sendComments",
+        commenting.send,
+        m.SendComments,
+        mutates=True,
+        summary="Have the agent told the comments and rejections.",
+    ),
+    Method("plait/reviewFile", opening.review_file, m.ReviewPage, summary="A session's hunks as one document."),
+    Method("plait/dashboard", opening.dashboard, m.Dashboard, summary="All sessions as one document."),
     Method("plait/stop", stop, m.OfSession, mutates=True, summary="End a session's process."),
     Method("plait/log", talking.log, m.Log, summary="The conversation with the agent, for people to read."),
     Method("plait/say", talking.say, m.Say, mutates=True, summary="Tell the agent something."),

@@ -124,6 +124,8 @@ class Answer(Params):
     session: str
     request: str | None = None
     """The only one that waits, if it is left out."""
+    run: int | None = Field(default=None, ge=1)
+    """The run that asked: an agent may use the same names again in its next run."""
     decision: Literal["allow", "always", "deny"] | None = None
     option: str | None = None
     text: str = ""
@@ -138,6 +140,85 @@ class Verdict(Params):
     paths: tuple[str, ...] = ()
     hunks: tuple[str, ...] = ()
     why: str | None = None
+
+
+class Here(Params):
+    """The same for editors' commands: without a session, what lies at the place, or where the user was last."""
+
+    session: str | None = None
+    paths: tuple[str, ...] = ()
+    hunks: tuple[str, ...] = ()
+    why: str | None = None
+    uri: str | None = None
+    line: Annotated[int, Field(ge=0)] | None = None
+
+
+class Place(Params):
+    """Where the user is in a document; where the user was last, if it is left out."""
+
+    uri: str | None = None
+    line: Annotated[int, Field(ge=0)] | None = None
+
+
+class Position(Params):
+    line: Annotated[int, Field(ge=0)]
+    character: Annotated[int, Field(ge=0)] = 0
+
+
+class Comment(Params):
+    """On a hunk, on a file, on a row of it (from 0) in the text on `side`, or on a line of a document."""
+
+    session: str
+    text: str
+    hunk: str | None = None
+    path: str | None = None
+    line: Annotated[int, Field(ge=0)] | None = None
+    side: Literal["agent", "base", "user"] = "agent"
+    text_document: TextDocument | None = None
+    position: Position | None = None
+
+
+class CommentHere(Here):
+    """On one hunk; without `text` the place where the user can write it is opened."""
+
+    text: str | None = None
+
+
+class SendHere(Here):
+    """The comments on one session: that of the hunk at the place, if none is named."""
+
+    now: bool = False
+    env: dict[str, str] | None = None
+
+
+class ReviewHere(Here):
+    """One session: that of the hunk at the place, if none is named."""
+
+    show: bool = True
+
+
+class RemoveComment(Params):
+    session: str
+    comment: str
+
+
+class SendComments(Params):
+    session: str
+    now: bool = False
+    """Not only when the agent's turn has ended."""
+    env: dict[str, str] | None = None
+
+
+class ReviewPage(Params):
+    session: str
+    show: bool = True
+    """Ask the editor to open it."""
+    hunk: str | None = None
+    """Where in it."""
+
+
+class Dashboard(Params):
+    show: bool = True
 
 
 class Agents(Params):

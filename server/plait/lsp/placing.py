@@ -10,9 +10,10 @@ from typing import Any
 from plait.core.alignment import Placed
 from plait.core.changes import LINE_KINDS
 from plait.core.lines import LspText
-from plait.core.sessions import Session, State
+from plait.core.sessions import LIVE, Session, State
 from plait.engine.review import Located, waits
 from plait.errors import PlaitError
+from plait.lsp.conflicts import met, met_view
 from plait.lsp.connection import Connection
 from plait.lsp.documents import uri_of
 from plait.lsp.editor import lsp_range, real
@@ -23,7 +24,7 @@ log = logging.getLogger(__name__)
 MAX_LINES = 200
 """Lines of a hunk that travel with it; `plait/fileContent` has the rest."""
 
-SHOWN = (State.READY, State.STOPPED, State.FAILED, State.APPLIED)
+SHOWN = (State.READY, State.STOPPED, State.FAILED, State.APPLIED, *LIVE)
 """States in which a session's hunks are shown in the user's documents."""
 
 
@@ -36,6 +37,7 @@ async def hunks_in_document(hub: Hub, connection: Connection, uri: str) -> dict[
     for session, file in found:
         for row in file.placed:
             view = hunk_view(session, file, row)
+            view["overlaps"] = [met_view(one) for one in met(hub, session.id, row.hunk.id)]
             if text is not None and row.hunk.kind in LINE_KINDS:
                 span = lsp_range(text, row.start, row.end, connection.client.encoding)
                 view["range"] = {
@@ -60,6 +62,9 @@ async def located_in_document(hub: Hub, connection: Connection, uri: str) -> lis
     for session in list(hub.engine.whole.sessions.values()):
         top = session.spec.repo.top
         if session.state not in SHOWN or top is None or not path.is_relative_to(top):
+            continue
+        if session.state in LIVE and not hub.reviews.following.known(session.id):
+            # Its documents are looked at again as soon as its changes are known.
             continue
         name = path.relative_to(top).as_posix()
         try:

@@ -13,7 +13,8 @@ from plait.lsp.connection import Connection
 from plait.lsp.documents import Happening
 from plait.lsp.editor import real
 from plait.lsp.hub import Hub
-from plait.lsp.standard import diagnostics, shown
+from plait.lsp.said import hints
+from plait.lsp.standard import diagnostics, places, shown
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,16 @@ class Publisher:
             if top is not None and document.path is not None and real(document.path).is_relative_to(top):
                 self._schedule(document.uri, PAUSE_S)
 
+    def files(self, session: Session, paths: frozenset[str]) -> None:
+        """A running session changed files otherwise than before; reports of that come in batches already."""
+        top = session.spec.repo.top
+        for document in self._connection.documents:
+            place = real(document.path) if document.path else None
+            if top is None or place is None or not place.is_relative_to(top):
+                continue
+            if place.relative_to(top).as_posix() in paths:
+                self._schedule(document.uri, 0.0)
+
     def close(self) -> None:
         for task in self._due.values():
             task.cancel()
@@ -58,18 +69,26 @@ class Publisher:
     async def _publish(self, uri: str, pause: float) -> None:
         await asyncio.sleep(pause)
         try:
-            found = diagnostics(await shown(self._hub, self._connection, uri))
+            hunks = await shown(self._hub, self._connection, uri)
+            found = diagnostics(hunks, uri, self._shows_related)
         except PlaitError as error:
             # What cannot be read now is asked for again with the next change; a request will say why.
             log.info("No diagnostics for %s: %s", uri, error)
             return
         document = self._connection.documents.get(uri)
+        if document is not None:
+            found += hints(self._hub, document, self._connection.client.encoding, places(hunks))
         if document is None or found == self._sent.get(uri, []):
             return
         self._sent[uri] = found
         params = t.PublishDiagnosticsParams(uri=uri, version=document.version, diagnostics=found)
         self._connection.server.text_document_publish_diagnostics(params)
         self._refresh_lenses()
+
+    @property
+    def _shows_related(self) -> bool:
+        document = self._connection.client.capabilities.text_document
+        return bool(document and document.publish_diagnostics and document.publish_diagnostics.related_information)
 
     def _refresh_lenses(self) -> None:
         workspace = self._connection.client.capabilities.workspace

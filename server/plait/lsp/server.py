@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from lsprotocol import types as t
 
-from plait.lsp import standard
+from plait.lsp import focus, standard
 from plait.lsp.asking import Asker
 from plait.lsp.commands import COMMANDS
 from plait.lsp.connection import Connection
 from plait.lsp.hub import Hub
 from plait.lsp.methods import METHODS
+from plait.lsp.opening import Pages
 from plait.lsp.publishing import Publisher
 from plait.lsp.requests import hub_of
 from plait.lsp.tables import Features, Method
@@ -17,6 +18,8 @@ from plait.lsp.tables import Features, Method
 ACTION_KINDS = (
     "quickfix.plait.accept",
     "quickfix.plait.reject",
+    "quickfix.plait.comment",
+    "quickfix.plait.send",
     "source.plait.acceptFile",
     "source.plait.rejectFile",
 )
@@ -24,18 +27,18 @@ ACTION_KINDS = (
 STANDARD = (
     Method(
         t.TEXT_DOCUMENT_CODE_ACTION,
-        standard.code_action,
+        focus.noting(standard.code_action, focus.of_code_action),
         options=t.CodeActionOptions(code_action_kinds=list(ACTION_KINDS)),
     ),
     Method(t.TEXT_DOCUMENT_CODE_LENS, standard.code_lens),
-    Method(t.TEXT_DOCUMENT_HOVER, standard.hover),
+    Method(t.TEXT_DOCUMENT_HOVER, focus.noting(standard.hover, focus.of_hover)),
 )
 """What every LSP editor knows already."""
 
 
 def _opened(connection: Connection) -> None:
     hub = hub_of(connection)
-    hub.opened(connection, Publisher(hub, connection), Asker(hub, connection))
+    hub.opened(connection, Publisher(hub, connection), Asker(hub, connection), Pages(hub, connection))
 
 
 def _closed(connection: Connection) -> None:

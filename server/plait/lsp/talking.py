@@ -118,6 +118,7 @@ async def answer(connection: Connection, params: m.Answer) -> View:
     known = hub.session(params.session)
     reply = talk.Reply(
         request=params.request,
+        run=params.run,
         decision=params.decision,
         option=params.option,
         text=params.text,
@@ -141,7 +142,9 @@ async def _delivery(hub: Hub, before: Session, after: Session) -> str:
     def delivered(whole: Whole) -> bool:
         return whole.sessions[after.id].delivered.issuperset(said)
 
-    if ADAPTERS[after.spec.agent.kind].abilities.steers and after.live_run is not None:
+    can = ADAPTERS[after.spec.agent.kind].abilities
+    taken_at_once = can.steers or (can.terminal and before.state is State.NEEDS_INPUT)
+    if taken_at_once and after.live_run is not None:
         # The agent has to say that it has taken it, which it does in a moment or not before its turn is over.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(TAKEN_S):

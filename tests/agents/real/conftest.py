@@ -41,3 +41,11 @@ def worktree(tmp_path: Path) -> Path:
     place = tmp_path / "worktrees" / "task"
     run_git(top, "worktree", "add", "--quiet", "-b", "task", str(place))
     return place
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What a repository can make of its agent is looked at each time; the rest is thorough."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.parent == here and item.path.stem != "test_claude_repository_real":
+            item.add_marker(pytest.mark.thorough)
