@@ -70,8 +70,15 @@ QUIRKS: Mapping[str, AcpQuirks] = {
         late_history=True,
         tool_in_id=True,
         model_flag="--model",
-        # Without these it starts itself a second time in a child, and refuses its modes in a folder it does not know.
-        env={"GEMINI_CLI_NO_RELAUNCH": "true", "GEMINI_CLI_TRUST_WORKSPACE": "true", "NO_COLOR": "1"},
+        # Otherwise it starts itself a second time in a child.
+        env={"GEMINI_CLI_NO_RELAUNCH": "true", "NO_COLOR": "1"},
+        # In a folder that it trusts, the repository's own settings may allow everything and start servers; in one that
+        # it does not, it asks for everything, and Plait answers by its own rules.
+        permission_env={
+            "ask": {"GEMINI_CLI_TRUST_WORKSPACE": "false"},
+            "edits": {"GEMINI_CLI_TRUST_WORKSPACE": "false"},
+            "all": {"GEMINI_CLI_TRUST_WORKSPACE": "true"},
+        },
         # The answer to session/set_mode, said as if the model had.
         noise=re.compile(r"\[MODE_UPDATE\] \w+"),
     ),

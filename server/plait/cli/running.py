@@ -152,6 +152,8 @@ def _counted(words: str) -> list[dict[str, Any]]:
 
 def _announce(session: dict[str, Any]) -> None:
     screen.put(f"{session['short']}  {one_line(session['title'])}  ({one_line(session['agent'])})")
+    if session["why"]:
+        screen.put(f"      {one_line(session['why'])}")
     sys.stdout.flush()
 
 

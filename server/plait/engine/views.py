@@ -46,6 +46,7 @@ def session_view(engine: Engine, session: Session) -> View:
         "task": spec.task.id,
         "title": spec.task.title,
         "agent": spec.agent.name,
+        "why": spec.agent.why,
         "state": str(session.state),
         "reason": engine.reason(session),
         "live": session.state in LIVE,

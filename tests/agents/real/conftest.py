@@ -47,5 +47,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What a repository can make of its agent is looked at each time; the rest is thorough."""
     here = Path(__file__).parent
     for item in items:
-        if item.path.parent == here and item.path.stem != "test_claude_repository_real":
+        if item.path.parent == here and not item.path.stem.endswith("_repository_real"):
             item.add_marker(pytest.mark.thorough)
