@@ -32,7 +32,7 @@ def plait(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plait]:
         yield made
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Repos(tmp_path_factory.mktemp("repos"))()
 
