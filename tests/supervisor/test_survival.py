@@ -299,4 +299,4 @@ async def test_a_supervisor_killed_at_any_moment_leaves_no_wrong_exit_in_many_ru
     # PLAIT_CHAOS_KILLS=200 looks harder.
     counts = await kill_many(bench, int(os.environ.get("PLAIT_CHAOS_KILLS", "40")))
     print(counts)
-    assert min(counts.values()) > 0
+    assert counts["unknown"] > 0
