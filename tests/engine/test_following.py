@@ -140,6 +140,8 @@ async def test_the_way_of_other_systems_follows_as_well(top: Path) -> None:
         assert await now.next() == (session.id, {"a.txt"})
 
 
+# Once in three runs of everything it did not come within its time: to be found out why.
+@pytest.mark.thorough
 async def test_a_worktree_that_cannot_be_read_is_tried_again(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("plait.engine.following.LOOK_S", 0.05)
     async with followed() as now:
